@@ -1,0 +1,58 @@
+"""``python -m mnist_cnn``, and the console script ``mnist-cnn``."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import sys
+import warnings
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's ends in a line or two, not in a traceback."""
+    if "--debug" in sys.argv:
+        sys.argv.remove("--debug")
+        os.environ["MNIST_CNN_DEBUG"] = "1"  # an environment variable reaches all processes
+    keep_freed_memory()
+    quieten()
+
+    from mnist_cnn.cli import MNISTCLI, debugging
+
+    try:
+        MNISTCLI()
+    except Exception as error:
+        if debugging():
+            raise
+        message = " ".join(str(error).split()) if not str(error).startswith("MNIST:") else error
+        print(f"error: {message or type(error).__name__}", file=sys.stderr)
+        print("(--debug shows the traceback)", file=sys.stderr)
+        sys.exit(1)
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the blocks that a step frees for the next step.
+
+    By default it gives big ones back to the system and faults them in again page by page, which
+    costs a tenth of a training step on the CPU. Does nothing with another C library.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # glibc's maximum
+        libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def quieten() -> None:
+    """Drop messages of libraries that a user of this program can do nothing about."""
+    warnings.filterwarnings("ignore", ".*does not have many workers")  # indexing needs none
+    warnings.filterwarnings("ignore", ".*treespec, LeafSpec")
+    warnings.filterwarnings("ignore", ".*torch.jit.trace")  # TensorBoard draws the graph by it
+    rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    rank_zero.addFilter(lambda record: not record.getMessage().startswith("💡 Tip"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""The command line: Lightning's, with this project's classes, checks and error messages."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from mnist_cnn import __version__
+from mnist_cnn.callbacks import PredictionWriter, Report, TensorBoardViews
+from mnist_cnn.checkpoints import check_fits, read_checkpoint
+from mnist_cnn.data import MNISTDataModule, check_global_batch
+from mnist_cnn.model import MNISTClassifier
+
+#: What a command does that is given no configuration: the published run, as in configs/cnn.yaml.
+DEFAULTS = {
+    "model.net": {"class_path": "mnist_cnn.nets.KerasCNN"},
+    "trainer.max_epochs": 12,
+    "trainer.logger": {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {
+            "save_dir": "tb_logs",
+            "name": "cnn",
+            "default_hp_metric": False,
+            "log_graph": True,
+        },
+    },
+    "trainer.num_sanity_val_steps": 0,
+    "checkpoint.monitor": "val/accuracy",
+    "checkpoint.mode": "max",
+    "checkpoint.filename": "best",
+    "checkpoint.save_last": True,
+    "checkpoint.save_on_train_epoch_end": True,
+}
+#: Processes a core; beyond it they only wait for each other.
+MAX_PROCESSES_PER_CORE = 2
+
+
+class ArgumentParser(LightningArgumentParser):
+    """Says what is wrong with a command in two lines instead of a page of usage."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if debugging() and ex is not None:
+            raise ex
+        parser = getattr(ex, "subcommand_parser", None) or self
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        print(f"(all options: {parser.prog.replace(' [options]', '')} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the configuration beside the logs; without a logger there is no such place."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
+
+class MNISTCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` on MNIST."""
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            MNISTClassifier,
+            MNISTDataModule,
+            args=args,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            seed_everything_default=1,
+            parser_class=ArgumentParser,
+            parser_kwargs={
+                "prog": "mnist-cnn",
+                "version": __version__,
+                "description": __doc__,
+                "epilog": "--debug, or MNIST_CNN_DEBUG=1, shows the traceback of an error.",
+            },
+            auto_configure_optimizers=False,
+        )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        # Checkpoints are always loaded as weights only: see _prepare_subcommand_kwargs.
+        commands = LightningCLI.subcommands()
+        return {name: skipped | {"weights_only"} for name, skipped in commands.items()}
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        # Keys of their own, so that a configuration with other trainer.callbacks keeps them.
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(TensorBoardViews, "tensorboard")
+        parser.add_lightning_class_args(PredictionWriter, "predictions")
+        parser.set_defaults(DEFAULTS)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; a checkpoint of this project's nets says which net it holds.
+
+        Its settings are defaults: a configuration file and a flag win over them.
+        """
+        super().parse_arguments(parser, args)
+        command = self.config.subcommand
+        path = self.config[command].get("ckpt_path")
+        self.checkpoint = None
+        if path is None or path in ("best", "last", "hpc", "registry") or "://" in path:
+            return  # for Lightning to find
+        self.checkpoint = read_checkpoint(path)
+        net = self.checkpoint.get("hyper_parameters", {}).get("net", {})
+        if net.get("class_path", "").startswith("mnist_cnn."):
+            self._subcommand_parsers[command].set_defaults({"model.net": net})
+            super().parse_arguments(parser, args)
+
+    def _parse_ckpt_path(self) -> None:
+        """Not as Lightning: there, what a checkpoint stores wins over the user's flags."""
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        trainer_config = self._get(self.config_init, "trainer")
+        if not sys.stdout.isatty() and trainer_config["enable_progress_bar"] is None:
+            kwargs["enable_progress_bar"] = False
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except MisconfigurationException as error:
+            flags = ("accelerator", "devices", "strategy", "precision")
+            given = ", ".join(f"--trainer.{flag} {trainer_config[flag]}" for flag in flags)
+            raise ValueError(f"{error} ({given})") from error
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
+        if config["enable_checkpointing"] is False:
+            callbacks = [c for c in callbacks if not isinstance(c, Checkpoint)]
+        callbacks = [*callbacks, Report()]
+        if config["logger"]:
+            callbacks.append(LearningRateMonitor())
+        return super()._instantiate_trainer(config, callbacks)
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Check what can be checked before any process, file or step is started."""
+        check_cores(self.trainer)
+        if subcommand == "fit":
+            check_global_batch(self.datamodule.batch_size, self.trainer.world_size)
+        check_writable(self.trainer)
+        if self.checkpoint is not None:
+            check_fits(self.checkpoint, self.model, self.config[subcommand].ckpt_path)
+        super()._run_subcommand(subcommand)
+
+
+def check_cores(trainer: Trainer) -> None:
+    """Refuse more CPU processes than make sense on this machine.
+
+    Raises:
+        ValueError: If there are more than two for a core.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    most = MAX_PROCESSES_PER_CORE * cores
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
+        raise ValueError(
+            f"--trainer.devices {trainer.num_devices}: each is a process, and this machine has "
+            f"{cores} core(s); use at most {most}"
+        )
+
+
+def check_writable(trainer: Trainer) -> None:
+    """Refuse a folder for logs that cannot be written.
+
+    Raises:
+        ValueError: If a file cannot be made there.
+    """
+    for logger in trainer.loggers if trainer.is_global_zero else []:
+        folder = Path(getattr(logger, "root_dir", None) or logger.save_dir or ".")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise ValueError(
+                f"--trainer.logger.init_args.save_dir: cannot write logs to {folder}: {error}"
+            ) from error
+
+
+def debugging() -> bool:
+    """Whether the user wants tracebacks."""
+    return os.environ.get("MNIST_CNN_DEBUG", "0") not in ("", "0")

@@ -1,0 +1,225 @@
+"""MNIST as one uint8 tensor, fetched in whole global batches of which each device takes its share.
+
+Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from mnist_cnn.randomness import global_seed, stream_key
+from mnist_cnn.sources import prepare_mnist
+
+
+class Batch(NamedTuple):
+    """A rank's share of a global batch."""
+
+    images: Tensor  # (B, 28, 28) uint8, ink bright on dark
+    labels: Tensor  # (B,) int64
+    first_row: int  # the row of the global batch that is the first of this share
+    global_size: int  # images in the global batch, all ranks together
+
+
+class Share(NamedTuple):
+    """Which images a rank takes for a step; fields as in `Batch`."""
+
+    indices: Tensor  # (B,) int64, into the data set
+    first_row: int
+    global_size: int
+
+
+class LabelledImages(Dataset[Batch]):
+    """Images and labels in memory, fetched a share at a time."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images = images  # (N, 28, 28) uint8
+        self.labels = labels  # (N,) int64
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, share: Share) -> Batch:
+        indices, first_row, global_size = share
+        return Batch(self.images[indices], self.labels[indices], first_row, global_size)
+
+
+class GlobalBatchSampler(DistributedSampler[Share]):
+    """Cuts one order of the data set, the same for any number of ranks, into global batches.
+
+    It differs from its parent in what it is for: the parent deals images to the ranks one by one,
+    so that a step's images depend on the number of ranks, and repeats some to make all ranks
+    equal. Here the ranks share each global batch in contiguous rows, none twice, and have the same
+    number of steps; in a last batch that they do not divide, the shares differ by one image.
+
+    Args:
+        dataset: What to draw from.
+        batch_size: Images in a global batch. The last batch of an epoch may have fewer.
+        shuffle: Whether the order is a permutation from (seed, epoch) or that of the data set.
+        num_replicas: Number of ranks.
+        rank: This rank.
+        seed: The run's seed.
+
+    Raises:
+        ValueError: If the ranks do not divide `batch_size`.
+    """
+
+    def __init__(
+        self,
+        dataset: LabelledImages,
+        batch_size: int,
+        *,
+        shuffle: bool,
+        num_replicas: int = 1,
+        rank: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle, seed=seed)
+        check_global_batch(batch_size, num_replicas)
+        self.size = len(dataset)
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[Share]:
+        for indices in self._order().split(self.batch_size):
+            shares = indices.tensor_split(self.num_replicas)
+            first_row = sum(map(len, shares[: self.rank]))
+            yield Share(shares[self.rank], first_row, len(indices))
+
+    def _order(self) -> Tensor:
+        if not self.shuffle:
+            return torch.arange(self.size)
+        generator = torch.Generator().manual_seed(stream_key(self.seed, self.epoch))
+        return torch.randperm(self.size, generator=generator)
+
+
+def check_global_batch(batch_size: int, world_size: int) -> None:
+    """Refuse a global batch that the devices cannot share equally.
+
+    Raises:
+        ValueError: If `world_size` does not divide `batch_size`.
+    """
+    if batch_size < 1 or batch_size % world_size:
+        nearest = max(1, round(batch_size / world_size)) * world_size
+        raise ValueError(
+            f"--data.batch_size {batch_size} is the global batch, which {world_size} device(s) "
+            f"share equally: choose a multiple of {world_size}, {nearest} for instance"
+        )
+
+
+class MNISTDataModule(LightningDataModule):
+    """MNIST from torchvision: 60,000 training and 10,000 test images of 28×28 grey bytes.
+
+    With ``val_size=0``, as in the published Keras run, training takes all 60,000 images and the
+    validation images are the test images. With ``val_size=10000`` that many are held out of the
+    training images for validation, so that the test images are seen by ``test`` alone.
+
+    Args:
+        data_dir: Folder of the data set; the files are put under ``data_dir/MNIST/raw``.
+        batch_size: Images a training step sees on all devices together; each takes its share.
+        val_size: Training images held out for validation, the same number of each digit up to
+            rounding, the same ones in every run whatever the seed. 0 validates on the test images.
+        eval_batch_size: Images a validation, test or prediction step sees on all devices together.
+            It changes no figure.
+
+    Raises:
+        ValueError: If a size is out of its range.
+    """
+
+    def __init__(
+        self,
+        data_dir: str = "data",
+        batch_size: int = 128,
+        val_size: int = 0,
+        eval_batch_size: int = 1000,
+    ) -> None:
+        super().__init__()
+        if not 0 <= val_size < 60_000:
+            raise ValueError(f"--data.val_size {val_size}: must be at least 0 and below 60000")
+        if min(batch_size, eval_batch_size) < 1:
+            raise ValueError("--data.batch_size and --data.eval_batch_size must be at least 1")
+        self.data_dir = data_dir
+        self.batch_size = batch_size
+        self.val_size = val_size
+        self.eval_batch_size = eval_batch_size
+        self.save_hyperparameters()
+        self.train_set: LabelledImages
+        self.val_set: LabelledImages
+        self.test_set: LabelledImages
+
+    def prepare_data(self) -> None:
+        """Fetch and verify the files (one process a machine; safe from several at once)."""
+        rank_zero_info(prepare_mnist(self.data_dir))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the files and split them, on every rank."""
+        from torchvision.datasets import MNIST
+
+        train = MNIST(self.data_dir, train=True)
+        test = MNIST(self.data_dir, train=False)
+        self.test_set = LabelledImages(test.data, test.targets)
+        if self.val_size == 0:
+            self.train_set = LabelledImages(train.data, train.targets)
+            self.val_set = self.test_set
+        else:
+            fit, held_out = stratified_split(train.targets, self.val_size)
+            self.train_set = LabelledImages(train.data[fit], train.targets[fit])
+            self.val_set = LabelledImages(train.data[held_out], train.targets[held_out])
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.train_set, self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.val_set, self.eval_batch_size)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.test_set, self.eval_batch_size)
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self._loader(self.test_set, self.eval_batch_size)
+
+    def _loader(self, dataset: LabelledImages, batch_size: int, shuffle: bool = False) -> DataLoader[Batch]:
+        world_size = self.trainer.world_size if self.trainer else 1
+        if not shuffle:  # no figure depends on it, so the devices need not divide what was asked
+            batch_size = -(-batch_size // world_size) * world_size
+        sampler = GlobalBatchSampler(
+            dataset,
+            batch_size,
+            shuffle=shuffle,
+            num_replicas=world_size,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            seed=global_seed(),
+        )
+        # batch_size=None: the sampler's items are whole batches already, fetched by one indexing.
+        return DataLoader(
+            dataset, sampler=sampler, batch_size=None, pin_memory=torch.cuda.is_available()
+        )
+
+
+def stratified_split(labels: Tensor, val_size: int) -> tuple[Tensor, Tensor]:
+    """Hold out `val_size` images with the digits in the proportion of the whole.
+
+    Args:
+        labels: (N,) int64.
+        val_size: Number of images to hold out.
+
+    Returns:
+        Indices of the N - val_size images to train on and of the val_size held out, both ascending.
+        They depend on the arguments alone.
+    """
+    shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    by_digit = shuffled[labels[shuffled].sort(stable=True).indices]
+    # Evenly spaced places in an order sorted by digit take each digit in its proportion.
+    places = torch.arange(val_size) * len(labels) // val_size
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    held_out[by_digit[places]] = True
+    return (~held_out).nonzero().flatten(), held_out.nonzero().flatten()

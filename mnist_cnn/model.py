@@ -1,0 +1,133 @@
+"""The LightningModule: what a step computes, what is measured, what optimises.
+
+Letters of the shapes: B images in this rank's share of a batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from mnist_cnn.data import Batch
+from mnist_cnn.randomness import global_seed, keyed_dropout
+
+NUM_CLASSES = 10
+
+
+class MNISTClassifier(LightningModule):
+    """Trains a net that maps images of digits to logits, as the published Keras run did.
+
+    Args:
+        net: Takes float images in [0, 1] of shape (B, 1, 28, 28) and returns logits (B, 10).
+        optimizer: Makes the optimizer from the net's parameters. The default is Keras's Adadelta.
+        lr_scheduler: Makes the learning rate schedule from the optimizer; none by default.
+        lr_scheduler_interval: Whether the schedule advances every epoch or every step.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: OptimizerCallable = lambda params: torch.optim.Adadelta(
+            params, lr=1.0, rho=0.95, eps=1e-7, foreach=True
+        ),
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+    ) -> None:
+        super().__init__()
+        # A net keeps its function in any memory format; a CPU convolves fastest in this one.
+        self.net: nn.Module = net.to(memory_format=torch.channels_last)
+        self.optimizer = optimizer
+        self.lr_scheduler = lr_scheduler
+        self.lr_scheduler_interval = lr_scheduler_interval
+        # Plain numbers and strings only, so that checkpoints load as weights only.
+        self.save_hyperparameters({"net": describe(net)})
+        self.example_input_array = torch.zeros(1, 28, 28, dtype=torch.uint8)
+        self.train_metrics = _metrics("train/")
+        self.val_metrics = _metrics("val/")
+        self.test_metrics = _metrics("test/")
+
+    def forward(self, images: Tensor) -> Tensor:  # (B, 28, 28) uint8 → (B, 10) logits
+        x = images.unsqueeze(1).to(self.dtype, memory_format=torch.channels_last)
+        return self.net(x / 255)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        step = (global_seed(), self.current_epoch, batch_idx)
+        with keyed_dropout(self.net, *step, first_row=batch.first_row, device=self.device):
+            _, losses = self._measure(batch, self.train_metrics)
+        # Lightning averages gradients over the ranks, whose shares can differ by one image: so
+        # this is the mean over the global batch, for every number of ranks.
+        return losses.sum() * (self.trainer.world_size / batch.global_size)
+
+    def validation_step(self, batch: Batch) -> Tensor:
+        logits, _ = self._measure(batch, self.val_metrics)
+        return logits
+
+    def test_step(self, batch: Batch) -> Tensor:
+        logits, _ = self._measure(batch, self.test_metrics)
+        return logits
+
+    def predict_step(self, batch: Batch) -> Tensor:  # (B, 10) probabilities
+        return self(batch.images).float().softmax(dim=1)
+
+    def _measure(self, batch: Batch, metrics: MetricCollection) -> tuple[Tensor, Tensor]:
+        """Logits (B, 10) and losses (B,) of a batch, counted into `metrics` image by image."""
+        logits = self(batch.images)
+        losses = F.cross_entropy(logits.float(), batch.labels, reduction="none")
+        metrics.update(value=losses.detach(), preds=logits.detach(), target=batch.labels)
+        self.log_dict(metrics, on_step=False, on_epoch=True)
+        return logits, losses
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {
+                "scheduler": scheduler,
+                "interval": self.lr_scheduler_interval,
+                "monitor": getattr(scheduler, "monitor", None),
+            },
+        }
+
+    def on_train_start(self) -> None:
+        """Let the configuration win over the optimizer settings that a checkpoint stores.
+
+        With a schedule the checkpoint's are kept: they say how far it has come.
+        """
+        if self.lr_scheduler is None:
+            for optimizer in self.trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group.update(optimizer.defaults)
+
+
+def describe(net: nn.Module) -> dict[str, Any]:
+    """A net as it stands in a configuration: its class and the arguments that it was made with.
+
+    >>> from mnist_cnn.nets import KerasCNN
+    >>> describe(KerasCNN(hidden=32))["init_args"]["hidden"]
+    32
+    """
+    cls = type(net)
+    init_args = dict(getattr(net, "hparams", {}))
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
+
+
+def _metrics(prefix: str) -> MetricCollection:
+    """Loss and accuracy over all images of an epoch, on all ranks."""
+    return MetricCollection(
+        {
+            "loss": MeanMetric(nan_strategy="disable"),
+            "accuracy": MulticlassAccuracy(NUM_CLASSES, average="micro", validate_args=False),
+        },
+        prefix=prefix,
+        compute_groups=False,
+    )

@@ -1,0 +1,69 @@
+"""Pictures for TensorBoard: the confusion matrix, and images with what the net took them for."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+CELL = 48  # pixels
+CAPTION = 16  # pixels below an image
+SCALE = 2  # pixels of the picture a pixel of the image
+
+
+def confusion_picture(counts: Tensor) -> NDArray[np.uint8]:
+    """Draw a confusion matrix.
+
+    Args:
+        counts: (classes, classes) integers; row: the label, column: the answer.
+
+    Returns:
+        (H, W, 3) picture: right answers in blue, wrong ones in red, each cell as strong as its
+        share of its row, on a scale of square roots so that a few mistakes are seen.
+    """
+    classes = len(counts)
+    picture = Image.new("RGB", ((classes + 1) * CELL, (classes + 1) * CELL), "white")
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=14)
+    shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    draw.text((CELL / 2, CELL / 2), "label\\answer", fill="gray", anchor="mm", font_size=9)
+    for digit in range(classes):
+        middle = (digit + 1.5) * CELL
+        draw.text((middle, CELL / 2), str(digit), fill="black", anchor="mm", font=font)
+        draw.text((CELL / 2, middle), str(digit), fill="black", anchor="mm", font=font)
+    for label, row in enumerate(counts.tolist()):
+        for answer, count in enumerate(row):
+            strength = float(shares[label, answer]) ** 0.5
+            fade = round(255 * (1 - 0.8 * strength))
+            colour = (fade, fade, 255) if label == answer else (255, fade, fade)
+            x, y = (answer + 1) * CELL, (label + 1) * CELL
+            draw.rectangle((x, y, x + CELL - 1, y + CELL - 1), fill=colour, outline="lightgray")
+            if count:
+                ink = "white" if strength > 0.8 else "black"
+                draw.text((x + CELL / 2, y + CELL / 2), str(count), fill=ink, anchor="mm", font=font)
+    return np.asarray(picture)
+
+
+def captioned_images(images: Tensor, captions: list[str], columns: int = 6) -> NDArray[np.uint8]:
+    """Draw images in rows, each above its caption.
+
+    Args:
+        images: (N, 28, 28) uint8, N at least 1.
+        captions: N short texts.
+        columns: Images in a row.
+
+    Returns:
+        (H, W, 3) picture.
+    """
+    side = SCALE * images.shape[-1]
+    width, height = side + 24, side + CAPTION
+    rows = -(-len(images) // columns)
+    picture = Image.new("RGB", (columns * width, rows * height), "white")
+    draw = ImageDraw.Draw(picture)
+    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        x, y = i % columns * width, i // columns * height
+        tile = Image.fromarray(image.cpu().numpy()).resize((side, side), Image.Resampling.NEAREST)
+        picture.paste(tile, (x + 12, y))
+        draw.text((x + width / 2, y + side + 7), caption, fill="black", anchor="mm", font_size=11)
+    return np.asarray(picture)

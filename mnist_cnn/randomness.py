@@ -1,0 +1,130 @@
+"""Principle 1: the randomness of training is a function of (seed, step), and of nothing else.
+
+Which images a step sees and which units it drops follow from keys, not from the state of a
+generator. So they are the same whichever number of devices shares the step, and a resumed run
+needs nothing restored to go on as if it had never stopped.
+
+The numbers come from SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+generators", OOPSLA 2014), used as a counter-based generator in the way of Salmon et al.,
+"Parallel random numbers: as easy as 1, 2, 3" (SC 2011): word i of a stream is ``mix(key + i·γ)``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+def _signed(word: int) -> int:
+    """The 64 bits of `word` as the signed number that torch's int64 takes them for."""
+    return (word & (2**64 - 1) ^ 2**63) - 2**63
+
+
+GAMMA = _signed(0x9E3779B97F4A7C15)
+# SplitMix64's three rounds of xor-shift and multiply: (shift, factor).
+ROUNDS = (
+    (30, _signed(0xBF58476D1CE4E5B9)),
+    (27, _signed(0x94D049BB133111EB)),
+    (31, 1),
+)
+
+
+def global_seed() -> int:
+    """The seed that Lightning's ``seed_everything`` was given, on every rank; 0 without one."""
+    return int(os.environ.get("PL_GLOBAL_SEED", 0))
+
+
+def stream_key(*parts: int) -> int:
+    """Mix e.g. (seed, epoch, batch, layer) into the 64-bit key of an independent stream.
+
+    >>> stream_key(1, 2) != stream_key(2, 1)
+    True
+    """
+    key = 0
+    for part in parts:
+        key = int(_mix(torch.tensor(_signed(key + part * GAMMA + GAMMA))))
+    return key
+
+
+def random_bytes(key: Tensor, rows: int, row_bytes: int, first_row: int = 0) -> Tensor:
+    """Uniform bytes in which every row is a function of (key, first_row + its index) alone.
+
+    Args:
+        key: int64 scalar; its device is where the bytes are made.
+        rows: Number of rows.
+        row_bytes: Bytes in a row.
+        first_row: Index of the first row, to draw a share of a bigger table.
+
+    Returns:
+        uint8 tensor of shape (rows, row_bytes).
+    """
+    words = -(-row_bytes // 8)  # 8 bytes a word, rounded up
+    start = first_row * words
+    counter = torch.arange(start, start + rows * words, device=key.device)
+    return _mix(counter.mul_(GAMMA).add_(key)).view(torch.uint8).view(rows, -1)[:, :row_bytes]
+
+
+def _mix(z: Tensor) -> Tensor:
+    for shift, factor in ROUNDS:
+        # torch shifts the sign bit in; the mask makes it the logical shift that the source means.
+        z = z.bitwise_xor_((z >> shift).bitwise_and_((1 << (64 - shift)) - 1)).mul_(factor)
+    return z
+
+
+class Dropout(nn.Module):
+    """Inverted dropout like ``nn.Dropout``, drawn from random bytes.
+
+    Inside `keyed_dropout` the mask is a function of (seed, step, layer, row of the global batch).
+    Outside of it, it is ``nn.Dropout``.
+
+    Args:
+        p: Probability that a unit is dropped, in [0, 1). Inside `keyed_dropout` it is rounded to
+            a multiple of 1/256, and the units that stay are scaled to match.
+
+    Raises:
+        ValueError: If `p` is outside of [0, 1).
+    """
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"Dropout: p is {p}, but must be at least 0 and below 1")
+        self.p = p
+        self.key: Tensor | None = None
+        self.first_row = 0
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, …) → (B, …)
+        if self.key is None or not self.training:
+            return nn.functional.dropout(x, self.p, self.training)
+        dropped = min(round(256 * self.p), 255)  # of the 256 values that a byte can take
+        row_bytes = x[:1].numel() if len(x) else 0
+        keep = random_bytes(self.key, len(x), row_bytes, self.first_row) >= dropped
+        return x * keep.view(x.shape).to(x.dtype) * (256 / (256 - dropped))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+@contextmanager
+def keyed_dropout(net: nn.Module, *step: int, first_row: int, device: torch.device) -> Iterator[None]:
+    """Draw the masks of all `Dropout` layers of `net` from (*step, layer) while this is open.
+
+    Args:
+        net: The net; its `Dropout` layers are numbered in the order of ``net.modules()``.
+        step: What names the step: seed, epoch, batch.
+        first_row: The row of the global batch that is the first of this rank's.
+        device: Where the masks are made.
+    """
+    layers = [module for module in net.modules() if isinstance(module, Dropout)]
+    for number, layer in enumerate(layers):
+        layer.key = torch.full((), stream_key(*step, number), device=device)
+        layer.first_row = first_row
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.key = None
