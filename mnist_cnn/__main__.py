@@ -50,6 +50,8 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers")  # indexing needs none
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec")
     warnings.filterwarnings("ignore", ".*torch.jit.trace")  # TensorBoard draws the graph by it
+    # `test` and `predict` write beside the run that made the checkpoint, not into it.
+    warnings.filterwarnings("ignore", "The dirpath has changed")
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     rank_zero.addFilter(lambda record: not record.getMessage().startswith("💡 Tip"))
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.tensorboard.summary import hparams as hparams_summaries
@@ -79,18 +78,17 @@ class Report(Callback):
             lines.append(
                 f"Best val_accuracy: {best['val/accuracy']:.4f} (epoch {best['epoch']:.0f})"
             )
-        if trainer.log_dir and trainer.loggers:
-            lines += ["", f"Logs:        {trainer.log_dir}"]
+        if folder := _log_dir(trainer):
+            lines += ["", f"Logs:        {folder}"]
             checkpoint = getattr(trainer.checkpoint_callback, "last_model_path", "")
             if checkpoint:
                 lines.append(f"Checkpoints: {Path(checkpoint).parent}")
                 if not _validates_on_test(trainer):
                     lines.append(
-                        f"Test it:     python -m mnist_cnn test --config {trainer.log_dir}/config.yaml"
+                        f"Test it:     python -m mnist_cnn test --config {folder}/config.yaml"
                         f" --ckpt_path {checkpoint}"
                     )
-            root = Path(trainer.log_dir).parent.parent
-            lines.append(f"Look at it:  tensorboard --logdir {root}")
+            lines.append(f"Look at it:  tensorboard --logdir {folder.parent.parent}")
         return lines
 
 
@@ -271,7 +269,7 @@ class _MostConfidentlyWrong:
         return captioned_images(torch.stack([image for *_, image in self.found]), captions)
 
 
-class PredictionWriter(BasePredictionWriter):
+class PredictionWriter(Callback):
     """Writes predictions as a CSV table: index, digit, confidence, and all ten probabilities.
 
     Args:
@@ -279,22 +277,27 @@ class PredictionWriter(BasePredictionWriter):
     """
 
     def __init__(self, path: str | None = None) -> None:
-        super().__init__(write_interval="epoch")
         self.path = path
+        self.shares: list[Tensor] = []  # (B, 10) probabilities of each batch
 
-    def write_on_epoch_end(
+    def on_predict_batch_end(
         self,
         trainer: Trainer,
         pl_module: LightningModule,
-        predictions: Any,
-        batch_indices: Any,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        by_rank = _gather(trainer, predictions)  # [rank][batch] → (B, 10)
+        self.shares.append(outputs.cpu())
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        by_rank = _gather(trainer, self.shares)
         if not trainer.is_global_zero:
             return
         # The ranks' shares of a batch are consecutive rows of it.
-        rows = torch.cat([share.cpu() for batch in zip(*by_rank, strict=True) for share in batch])
-        path = Path(self.path or Path(trainer.log_dir or ".") / "predictions.csv")
+        rows = torch.cat([share for batch in zip(*by_rank, strict=True) for share in batch])
+        path = Path(self.path or (_log_dir(trainer) or Path()) / "predictions.csv")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.tmp")
         with temporary.open("w", newline="") as file:
@@ -305,6 +308,11 @@ class PredictionWriter(BasePredictionWriter):
                 table.writerow([index, int(row.argmax()), f"{float(row.max()):.6f}", *figures])
         temporary.replace(path)
         print(f"{len(rows)} predictions: {path}", flush=True)
+
+
+def _log_dir(trainer: Trainer) -> Path | None:
+    """The folder of the run's logs. ``Trainer.log_dir`` would have to be asked on all ranks."""
+    return Path(trainer.loggers[0].log_dir) if trainer.loggers and trainer.loggers[0].log_dir else None
 
 
 def _gather(trainer: Trainer, mine: Any) -> list[Any]:

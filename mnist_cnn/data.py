@@ -140,7 +140,7 @@ class MNISTDataModule(LightningDataModule):
         data_dir: str = "data",
         batch_size: int = 128,
         val_size: int = 0,
-        eval_batch_size: int = 1000,
+        eval_batch_size: int = 128,
     ) -> None:
         super().__init__()
         if not 0 <= val_size < 60_000:

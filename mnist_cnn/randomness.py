@@ -25,12 +25,7 @@ def _signed(word: int) -> int:
 
 
 GAMMA = _signed(0x9E3779B97F4A7C15)
-# SplitMix64's three rounds of xor-shift and multiply: (shift, factor).
-ROUNDS = (
-    (30, _signed(0xBF58476D1CE4E5B9)),
-    (27, _signed(0x94D049BB133111EB)),
-    (31, 1),
-)
+FACTORS = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
 
 def global_seed() -> int:
@@ -69,10 +64,15 @@ def random_bytes(key: Tensor, rows: int, row_bytes: int, first_row: int = 0) -> 
 
 
 def _mix(z: Tensor) -> Tensor:
-    for shift, factor in ROUNDS:
-        # torch shifts the sign bit in; the mask makes it the logical shift that the source means.
-        z = z.bitwise_xor_((z >> shift).bitwise_and_((1 << (64 - shift)) - 1)).mul_(factor)
-    return z
+    """SplitMix64's finaliser, in place."""
+    z = _xor_shift(z, 30).mul_(FACTORS[0])
+    z = _xor_shift(z, 27).mul_(FACTORS[1])
+    return _xor_shift(z, 31)
+
+
+def _xor_shift(z: Tensor, shift: int) -> Tensor:
+    # torch shifts the sign bit in; the mask makes it the logical shift that the source means.
+    return z.bitwise_xor_((z >> shift).bitwise_and_((1 << (64 - shift)) - 1))
 
 
 class Dropout(nn.Module):

@@ -1,0 +1,155 @@
+"""Real Keras and this project, side by side on this machine: the curve, the accuracy, the time.
+
+    python -m benchmarks.compare_keras --seeds 3 --epochs 12
+
+Trains both with the same seeds, one run at a time, taking turns, each as its user would run it:
+``python -m mnist_cnn fit --config configs/cnn.yaml`` and ``keras_peer.py``. Keras lives in an
+environment of its own, which is made on first use. Prints a table and writes a JSON record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+FIGURES = ("s", "loss", "accuracy", "val_loss", "val_accuracy")
+Run = list[dict[str, float]]  # one row an epoch
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each, with seeds 1, 2, …")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument(
+        "--keras-python", type=Path, help="a Python that has Keras; by default one is set up"
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/compare_keras.json")
+    parser.add_argument("--tb-logs", type=Path, help="where to keep this project's logs")
+    args = parser.parse_args(argv)
+
+    from mnist_cnn.sources import prepare_mnist
+
+    prepare_mnist("data")
+    keras_python = args.keras_python or keras_environment()
+    runs: dict[str, list[Run]] = {"keras": [], "mnist_cnn": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(1, args.seeds + 1):
+            keras, versions = run_keras(keras_python, seed, args.epochs)
+            runs["keras"].append(keras)
+            ours = run_ours(seed, args.epochs, args.tb_logs or Path(folder))
+            runs["mnist_cnn"].append(ours)
+            print(f"seed {seed}: Keras {keras[-1]}, mnist_cnn {ours[-1]}", flush=True)
+
+    record = {"machine": machine(), "versions": versions | our_versions(), "runs": runs}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(table(record))
+
+
+def keras_environment() -> Path:
+    """A virtual environment with Keras on TensorFlow, made on first use (2 GB)."""
+    folder = ROOT / "build" / "keras-env"
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        print(f"Setting up Keras in {folder} …", flush=True)
+        venv.create(folder, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "keras", "tensorflow-cpu"], check=True)
+        (folder / "ready").touch()
+    return python
+
+
+def run_keras(python: Path, seed: int, epochs: int) -> tuple[Run, dict[str, str]]:
+    """Rows and versions of a run of Keras."""
+    peer = ROOT / "benchmarks" / "keras_peer.py"
+    command = [str(python), str(peer), "--seed", str(seed), "--epochs", str(epochs)]
+    output = _run(command)
+    versions, *rows = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
+    return rows, versions
+
+
+def run_ours(seed: int, epochs: int, tb_logs: Path) -> Run:
+    """Rows of a run of ``python -m mnist_cnn fit``, read off the lines that it prints."""
+    command = [sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/cnn.yaml"]
+    command += ["--seed_everything", str(seed), "--trainer.max_epochs", str(epochs)]
+    command += [f"--trainer.logger.init_args.save_dir={tb_logs}"]
+    number = r"\s+([\d.]+)"
+    lines = re.findall(rf"^ *(\d+)/\d+{number * 5}$", _run(command), re.MULTILINE)
+    rows = [dict(zip(("epoch", *FIGURES), map(float, line), strict=True)) for line in lines]
+    return rows[-epochs:]  # the summary at the end repeats them
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\nfailed:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists() and (match := re.search(r"model name\s*: (.*)", info.read_text())):
+        cpu = match[1]
+    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
+
+
+def our_versions() -> dict[str, str]:
+    """Versions of what this project runs on."""
+    return {name: version(name) for name in ("mnist-cnn", "torch", "lightning")}
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record as a Markdown table of mean ± standard deviation over the seeds, and verdicts."""
+    runs: dict[str, list[Run]] = record["runs"]
+    keras, ours = runs["keras"], runs["mnist_cnn"]
+    lines = [
+        "| epoch | " + " | ".join(f"{who} {what}" for what in FIGURES for who in ("Keras", "ours")) + " |",
+        "|---" * (1 + 2 * len(FIGURES)) + "|",
+    ]
+    for epoch in range(len(keras[0])):
+        cells = [
+            _mean_and_spread([run[epoch][what] for run in peer], digits=1 if what == "s" else 4)
+            for what in FIGURES
+            for peer in (keras, ours)
+        ]
+        lines.append(f"| {epoch + 1} | " + " | ".join(cells) + " |")
+    seconds = [statistics.median(row["s"] for run in peer for row in run) for peer in (keras, ours)]
+    lines += [
+        "",
+        f"Median seconds an epoch, validation included: Keras {seconds[0]:.1f}, "
+        f"mnist_cnn {seconds[1]:.1f}, ratio {seconds[1] / seconds[0]:.2f}.",
+    ]
+    final = [[run[-1]["val_accuracy"] for run in peer] for peer in (keras, ours)]
+    if len(keras) > 1:
+        from scipy.stats import ttest_ind
+
+        p = ttest_ind(*final, equal_var=False).pvalue
+        lines.append(
+            f"Final test accuracy: Keras {_mean_and_spread(final[0])}, mnist_cnn "
+            f"{_mean_and_spread(final[1])}; Welch's t-test of a difference: p = {p:.2f}."
+        )
+    return "\n".join(lines)
+
+
+def _mean_and_spread(values: list[float], digits: int = 4) -> str:
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The published Keras run, in real Keras: the peer of ``compare_keras.py``.
+
+    python benchmarks/keras_peer.py --seed 1 --epochs 12 --raw data/MNIST/raw
+
+Needs keras and a backend of it, and numpy; nothing of this project. Prints a JSON line an epoch
+(seconds with validation, loss, accuracy, val_loss, val_accuracy), after one with the versions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras  # type: ignore[import-not-found]
+import numpy as np
+
+
+def read_idx(path: Path) -> np.ndarray:  # type: ignore[type-arg]
+    """An array of unsigned bytes in the IDX format."""
+    content = path.read_bytes()
+    ndim = content[3]
+    shape = np.frombuffer(content, dtype=">u4", count=ndim, offset=4)
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * ndim).reshape(shape)
+
+
+class Lines(keras.callbacks.Callback):  # type: ignore[misc]
+    """Prints an epoch's figures as a JSON line."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        row = {"epoch": epoch + 1, "s": time.perf_counter() - self.start, **(logs or {})}
+        print(json.dumps(row), flush=True)
+
+
+def main() -> None:
+    """Train and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--raw", type=Path, default=Path("data/MNIST/raw"))
+    args = parser.parse_args()
+    keras.utils.set_random_seed(args.seed)
+
+    x_train, y_train, x_test, y_test = (
+        read_idx(args.raw / name)
+        for name in (
+            "train-images-idx3-ubyte",
+            "train-labels-idx1-ubyte",
+            "t10k-images-idx3-ubyte",
+            "t10k-labels-idx1-ubyte",
+        )
+    )
+    x_train, x_test = (x[..., None].astype("float32") / 255 for x in (x_train, x_test))
+    y_train, y_test = (keras.utils.to_categorical(y, 10) for y in (y_train, y_test))
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.Dropout(0.25),
+            layers.Flatten(),
+            layers.Dense(128, activation="relu"),
+            layers.Dropout(0.5),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    model.compile(
+        loss="categorical_crossentropy",
+        optimizer=keras.optimizers.Adadelta(learning_rate=1.0),
+        metrics=["accuracy"],
+    )
+    versions = {"keras": keras.__version__, "backend": keras.backend.backend()}
+    if versions["backend"] == "tensorflow":
+        import tensorflow  # type: ignore[import-not-found]
+
+        versions["tensorflow"] = tensorflow.__version__
+    print(json.dumps(versions), flush=True)
+    model.fit(
+        x_train,
+        y_train,
+        batch_size=128,
+        epochs=args.epochs,
+        verbose=0,
+        validation_data=(x_test, y_test),
+        callbacks=[Lines()],
+    )
+
+
+if __name__ == "__main__":
+    main()
