@@ -67,7 +67,9 @@ def keras_environment() -> Path:
     if not (folder / "ready").exists():
         print(f"Setting up Keras in {folder} …", flush=True)
         venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", "keras", "tensorflow-cpu"], check=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "keras", "tensorflow-cpu"], check=True
+        )
         (folder / "ready").touch()
     return python
 
@@ -118,7 +120,9 @@ def table(record: dict[str, Any]) -> str:
     runs: dict[str, list[Run]] = record["runs"]
     keras, ours = runs["keras"], runs["mnist_cnn"]
     lines = [
-        "| epoch | " + " | ".join(f"{who} {what}" for what in FIGURES for who in ("Keras", "ours")) + " |",
+        "| epoch | "
+        + " | ".join(f"{who} {what}" for what in FIGURES for who in ("Keras", "ours"))
+        + " |",
         "|---" * (1 + 2 * len(FIGURES)) + "|",
     ]
     for epoch in range(len(keras[0])):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras  # type: ignore[import-not-found]
+import keras
 import numpy as np
 
 
@@ -80,7 +80,7 @@ def main() -> None:
     )
     versions = {"keras": keras.__version__, "backend": keras.backend.backend()}
     if versions["backend"] == "tensorflow":
-        import tensorflow  # type: ignore[import-not-found]
+        import tensorflow
 
         versions["tensorflow"] = tensorflow.__version__
     print(json.dumps(versions), flush=True)

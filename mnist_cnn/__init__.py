@@ -1,5 +1,8 @@
 """The classic Keras MNIST CNN as PyTorch Lightning software."""
 
-from importlib.metadata import version
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.model import MNISTClassifier
+from mnist_cnn.nets import KerasCNN, SequentialCNN
 
-__version__ = version("mnist-cnn")
+__version__ = "0.1.0"
+__all__ = ["KerasCNN", "MNISTClassifier", "MNISTDataModule", "SequentialCNN"]

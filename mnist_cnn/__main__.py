@@ -23,7 +23,12 @@ def main() -> None:
     from mnist_cnn.cli import MNISTCLI, debugging
 
     try:
-        MNISTCLI()
+        if sys.argv[1:2] in (["import-keras"], ["export-keras"]):
+            from mnist_cnn import keras_io
+
+            keras_io.main(sys.argv[1:])
+        else:
+            MNISTCLI()
     except Exception as error:
         if debugging():
             raise
@@ -39,7 +44,7 @@ def keep_freed_memory() -> None:
     By default it gives big ones back to the system and faults them in again page by page, which
     costs a tenth of a training step on the CPU. Does nothing with another C library.
     """
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # glibc's maximum
         libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
@@ -50,8 +55,6 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers")  # indexing needs none
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec")
     warnings.filterwarnings("ignore", ".*torch.jit.trace")  # TensorBoard draws the graph by it
-    # `test` and `predict` write beside the run that made the checkpoint, not into it.
-    warnings.filterwarnings("ignore", "The dirpath has changed")
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     rank_zero.addFilter(lambda record: not record.getMessage().startswith("💡 Tip"))
 

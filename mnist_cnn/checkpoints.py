@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 MAX_NAMED = 3  # weights that an error message names
+OUR_NETS = ("mnist_cnn.nets.KerasCNN", "mnist_cnn.nets.SequentialCNN")
 
 
 class CheckpointError(ValueError):
@@ -33,19 +34,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path}: there is no such file")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch answers the same way to pickled code and to bytes that are no pickle.
+    except Exception as error:  # bytes that are no checkpoint end in errors of many kinds
         with open(path, "rb") as file:
             is_pickle = file.read(2) in (b"PK", b"\x80\x02")
-        reason = "carries code, and is refused" if is_pickle else "is not a checkpoint"
+        if is_pickle and isinstance(error, pickle.UnpicklingError):
+            reason = "carries code, and is refused"
+        else:
+            reason = "is truncated, damaged or not a checkpoint"
         raise CheckpointError(f"checkpoint {path} {reason}") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"checkpoint {path} is truncated, damaged or not a checkpoint"
-        ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(f"checkpoint {path} is not one of Lightning's: it has no state_dict")
     return checkpoint
+
+
+def described_net(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """The class and arguments of the net in a checkpoint, if it is one of this project's.
+
+    No other class is taken from a file: making it could run code that the file's author chose.
+    """
+    hyper_parameters = checkpoint.get("hyper_parameters")
+    net = hyper_parameters.get("net") if isinstance(hyper_parameters, dict) else None
+    known = isinstance(net, dict) and net.get("class_path") in OUR_NETS
+    return net if known else None
 
 
 def check_fits(checkpoint: dict[str, Any], model: nn.Module, path: str | Path) -> None:

@@ -5,24 +5,37 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
-from lightning.pytorch.callbacks import Checkpoint, LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+)
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mnist_cnn import __version__
-from mnist_cnn.callbacks import PredictionWriter, Report, TensorBoardViews
-from mnist_cnn.checkpoints import check_fits, read_checkpoint
+from mnist_cnn.checkpoints import check_fits, described_net, read_checkpoint
 from mnist_cnn.data import MNISTDataModule, check_global_batch
 from mnist_cnn.model import MNISTClassifier
+from mnist_cnn.predictions import PredictionWriter
+from mnist_cnn.report import Report
+from mnist_cnn.views import TensorBoardViews
 
 #: What a command does that is given no configuration: the published run, as in configs/cnn.yaml.
 DEFAULTS = {
-    "model.net": {"class_path": "mnist_cnn.nets.KerasCNN"},
+    "model.net": {"class_path": "mnist_cnn.KerasCNN"},
     "trainer.max_epochs": 12,
     "trainer.logger": {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
@@ -34,20 +47,28 @@ DEFAULTS = {
         },
     },
     "trainer.num_sanity_val_steps": 0,
-    "checkpoint.monitor": "val/accuracy",
-    "checkpoint.mode": "max",
-    "checkpoint.filename": "best",
-    "checkpoint.save_last": True,
-    "checkpoint.save_on_train_epoch_end": True,
+    "best_checkpoint.monitor": "val/accuracy",
+    "best_checkpoint.mode": "max",
+    "best_checkpoint.filename": "best",
+    "best_checkpoint.save_on_train_epoch_end": True,
+    # Not the other's save_last: that saves only in epochs that were the best so far.
+    "last_checkpoint.filename": "last",
+    "last_checkpoint.save_on_train_epoch_end": True,
+    "last_checkpoint.enable_version_counter": False,
 }
 #: Processes a core; beyond it they only wait for each other.
 MAX_PROCESSES_PER_CORE = 2
 
 
 class ArgumentParser(LightningArgumentParser):
-    """Says what is wrong with a command in two lines instead of a page of usage."""
+    """Takes no abbreviations, and says what is wrong in two lines instead of a page of usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # a part of another parser, which handles it
+            super().error(message, ex)
         if debugging() and ex is not None:
             raise ex
         parser = getattr(ex, "subcommand_parser", None) or self
@@ -79,8 +100,9 @@ class MNISTCLI(LightningCLI):
             parser_kwargs={
                 "prog": "mnist-cnn",
                 "version": __version__,
-                "description": __doc__,
-                "epilog": "--debug, or MNIST_CNN_DEBUG=1, shows the traceback of an error.",
+                "description": "Train, test and use the classic Keras MNIST CNN.",
+                "epilog": "import-keras and export-keras have a --help of their own. --debug, or "
+                "MNIST_CNN_DEBUG=1, shows the traceback of an error.",
             },
             auto_configure_optimizers=False,
         )
@@ -96,7 +118,8 @@ class MNISTCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # Keys of their own, so that a configuration with other trainer.callbacks keeps them.
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(TensorBoardViews, "tensorboard")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.set_defaults(DEFAULTS)
@@ -113,8 +136,7 @@ class MNISTCLI(LightningCLI):
         if path is None or path in ("best", "last", "hpc", "registry") or "://" in path:
             return  # for Lightning to find
         self.checkpoint = read_checkpoint(path)
-        net = self.checkpoint.get("hyper_parameters", {}).get("net", {})
-        if net.get("class_path", "").startswith("mnist_cnn."):
+        if net := described_net(self.checkpoint):
             self._subcommand_parsers[command].set_defaults({"model.net": net})
             super().parse_arguments(parser, args)
 
@@ -123,7 +145,8 @@ class MNISTCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         trainer_config = self._get(self.config_init, "trainer")
-        if not sys.stdout.isatty() and trainer_config["enable_progress_bar"] is None:
+        bars = [c for c in trainer_config["callbacks"] or [] if isinstance(c, ProgressBar)]
+        if not (bars or sys.stdout.isatty()) and trainer_config["enable_progress_bar"] is None:
             kwargs["enable_progress_bar"] = False
         try:
             return super().instantiate_trainer(**kwargs)
@@ -143,11 +166,18 @@ class MNISTCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Check what can be checked before any process, file or step is started."""
         check_cores(self.trainer)
+        if self.trainer.overfit_batches:  # type: ignore[attr-defined]
+            raise ValueError(
+                "--trainer.overfit_batches changes which images a step sees, and is not supported; "
+                "--trainer.limit_train_batches trains on less"
+            )
         if subcommand == "fit":
             check_global_batch(self.datamodule.batch_size, self.trainer.world_size)
         check_writable(self.trainer)
         if self.checkpoint is not None:
             check_fits(self.checkpoint, self.model, self.config[subcommand].ckpt_path)
+        if subcommand != "fit":  # they write beside the run that made the checkpoint, not into it
+            warnings.filterwarnings("ignore", "The dirpath has changed")
         super()._run_subcommand(subcommand)
 
 
@@ -157,7 +187,9 @@ def check_cores(trainer: Trainer) -> None:
     Raises:
         ValueError: If there are more than two for a core.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     most = MAX_PROCESSES_PER_CORE * cores
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
         raise ValueError(

@@ -6,7 +6,6 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -162,10 +161,13 @@ class MNISTDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the files and split them, on every rank."""
-        from torchvision.datasets import MNIST
+        from torchvision import datasets
 
-        train = MNIST(self.data_dir, train=True)
-        test = MNIST(self.data_dir, train=False)
+        class MNIST(datasets.MNIST):
+            def _check_legacy_exist(self) -> bool:
+                return False  # older versions' processed files, which nothing has verified
+
+        train, test = (MNIST(self.data_dir, train=train) for train in (True, False))
         self.test_set = LabelledImages(test.data, test.targets)
         if self.val_size == 0:
             self.train_set = LabelledImages(train.data, train.targets)
@@ -187,7 +189,9 @@ class MNISTDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.test_set, self.eval_batch_size)
 
-    def _loader(self, dataset: LabelledImages, batch_size: int, shuffle: bool = False) -> DataLoader[Batch]:
+    def _loader(
+        self, dataset: LabelledImages, batch_size: int, shuffle: bool = False
+    ) -> DataLoader[Batch]:
         world_size = self.trainer.world_size if self.trainer else 1
         if not shuffle:  # no figure depends on it, so the devices need not divide what was asked
             batch_size = -(-batch_size // world_size) * world_size

@@ -57,6 +57,17 @@ class MNISTClassifier(LightningModule):
         x = images.unsqueeze(1).to(self.dtype, memory_format=torch.channels_last)
         return self.net(x / 255)
 
+    # Logged once an epoch, where it begins: Lightning computes a metric when the epoch ends. To log
+    # it with each step, as is usual, would cost 2 ms, 3 % of a step on two cores.
+    def on_train_epoch_start(self) -> None:
+        self.log_dict(self.train_metrics)
+
+    def on_validation_epoch_start(self) -> None:
+        self.log_dict(self.val_metrics)
+
+    def on_test_epoch_start(self) -> None:
+        self.log_dict(self.test_metrics)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         step = (global_seed(), self.current_epoch, batch_idx)
         with keyed_dropout(self.net, *step, first_row=batch.first_row, device=self.device):
@@ -81,7 +92,6 @@ class MNISTClassifier(LightningModule):
         logits = self(batch.images)
         losses = F.cross_entropy(logits.float(), batch.labels, reduction="none")
         metrics.update(value=losses.detach(), preds=logits.detach(), target=batch.labels)
-        self.log_dict(metrics, on_step=False, on_epoch=True)
         return logits, losses
 
     def configure_optimizers(self) -> Any:

@@ -41,7 +41,9 @@ def confusion_picture(counts: Tensor) -> NDArray[np.uint8]:
             draw.rectangle((x, y, x + CELL - 1, y + CELL - 1), fill=colour, outline="lightgray")
             if count:
                 ink = "white" if strength > 0.8 else "black"
-                draw.text((x + CELL / 2, y + CELL / 2), str(count), fill=ink, anchor="mm", font=font)
+                draw.text(
+                    (x + CELL / 2, y + CELL / 2), str(count), fill=ink, anchor="mm", font=font
+                )
     return np.asarray(picture)
 
 

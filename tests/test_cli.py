@@ -1,0 +1,232 @@
+"""The command line: every configuration, and what a user's mistakes end in."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import mnist_cnn
+from tests.conftest import CNN, ROOT, SHORT, Result
+
+Cli = Callable[..., Result]
+OVERLAYS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of a short run."""
+    logs = tmp_path_factory.mktemp("run")
+    command = [sys.executable, "-m", "mnist_cnn", "fit", *SHORT]
+    command.append(f"--trainer.logger.init_args.save_dir={logs}")
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    return logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_every_configuration_trains(program: Cli, name: str) -> None:
+    overlay = () if name == "cnn.yaml" else ("--config", f"configs/{name}")
+    result = program("fit", *CNN, *overlay, *SHORT[2:], "--best_checkpoint.save_top_k=0")
+    assert result.code == 0, result.err
+    assert "Best val_accuracy" in result.out
+
+
+def test_every_configuration_is_headed_by_its_command() -> None:
+    for name in OVERLAYS:
+        head = (ROOT / "configs" / name).read_text().split("\n\n")[0]
+        assert "python -m mnist_cnn fit --config configs/cnn.yaml" in head
+        assert f"configs/{name}" in head
+
+
+def test_a_run_without_a_configuration_is_the_published_run(cli: Cli) -> None:
+    written, bare = (
+        yaml.safe_load(cli(*c, "--print_config").out) for c in (("fit", *CNN), ("fit",))
+    )
+    assert bare == written
+    assert written["model"]["optimizer"]["init_args"]["eps"] == 1e-7
+    assert written["data"]["batch_size"] == 128
+
+
+def test_version_and_help(cli: Cli) -> None:
+    assert cli("--version").out.strip() == f"mnist-cnn {mnist_cnn.__version__}"
+    text = cli("fit", "--help").out
+    for flag in ("--data.batch_size", "--trainer.accelerator", "--best_checkpoint.monitor"):
+        assert flag in text
+    assert "Images a training step sees on all devices together" in text  # docstrings are the help
+
+
+def test_the_saved_configuration_tests_the_run_in_another_process(
+    cli: Cli, checkpoint: Path
+) -> None:
+    config = checkpoint.parents[1] / "config.yaml"
+    result = cli("test", "--config", config, "--ckpt_path", checkpoint)
+    assert result.code == 0, result.err
+    assert "test/accuracy" in result.out
+
+
+def test_a_checkpoint_says_which_net_it_holds(cli: Cli, logs: Path) -> None:
+    narrow = ("--model.net.init_args.filters=[4,6]", "--model.net.init_args.hidden=8")
+    assert cli("fit", *SHORT, *narrow).code == 0
+    last = logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
+    result = cli("validate", "--ckpt_path", last)  # no configuration
+    assert result.code == 0, result.err
+
+
+def test_flags_win_over_what_a_checkpoint_stores(cli: Cli, logs: Path, checkpoint: Path) -> None:
+    flags = ("--model.net.init_args.conv_dropout=0.125", "--model.optimizer.init_args.lr=0.5")
+    result = cli("fit", *SHORT, "--trainer.max_epochs=2", "--ckpt_path", checkpoint, *flags)
+    assert result.code == 0, result.err
+    saved = yaml.safe_load((logs / "cnn" / "version_0" / "config.yaml").read_text())
+    assert saved["model"]["net"]["init_args"]["conv_dropout"] == 0.125
+    last = torch.load(logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["optimizer_states"][0]["param_groups"][0]["lr"] == 0.5
+    assert last["hyper_parameters"]["net"]["init_args"]["conv_dropout"] == 0.125
+
+
+def test_the_last_checkpoint_is_the_last_epoch_s_also_when_it_is_not_the_best(
+    cli: Cli, logs: Path
+) -> None:
+    frozen = "--model.optimizer.init_args.lr=0"  # no epoch beats the first
+    assert cli("fit", *SHORT, "--trainer.max_epochs=3", frozen).code == 0
+    folder = logs / "cnn" / "version_0" / "checkpoints"
+    epochs = {p.name: torch.load(p, weights_only=True)["epoch"] for p in folder.iterdir()}
+    assert epochs == {"best.ckpt": 0, "last.ckpt": 2}
+
+
+def test_callbacks_and_loggers_of_one_s_own_keep_the_built_in_ones(cli: Cli, logs: Path) -> None:
+    result = cli("fit", *SHORT, "--trainer.callbacks+=lightning.pytorch.callbacks.ModelSummary")
+    assert result.code == 0, result.err
+    assert (logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt").exists()
+    assert "Best val_accuracy" in result.out
+
+
+def test_it_runs_without_logs_and_checkpoints(cli: Cli, tmp_path: Path) -> None:
+    flags = ("--trainer.logger=false", "--trainer.enable_checkpointing=false")
+    result = cli("fit", *SHORT, *flags, f"--trainer.default_root_dir={tmp_path}")
+    assert result.code == 0, result.err
+    assert "Best val_accuracy" in result.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_run_gets_a_folder_of_its_own(cli: Cli, logs: Path) -> None:
+    for _ in range(2):
+        assert cli("fit", *SHORT).code == 0
+    assert {path.name for path in (logs / "cnn").iterdir()} == {"version_0", "version_1"}
+
+
+def mistake(result: Result, *words: str) -> None:
+    """Assert that a command failed with an error of one or two plain lines that has the words."""
+    assert result.code not in (0, None)
+    assert "Traceback" not in result.err + result.out
+    lines = result.err.strip().splitlines()
+    (error,) = [i for i, line in enumerate(lines) if line.startswith("error: ")]
+    assert len(lines[error:]) <= 2
+    for word in words:
+        assert word in lines[error]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("fit", "--model.net.init_args.nope=3"), ("nope",)),
+        (("fit", "--trainer.max_epoch=3"), ("trainer.max_epoch",)),  # no abbreviations
+        (("fit", "--config=nope.yaml"), ("nope.yaml",)),
+        (("fit", "--trainer.devices=9999"), ("--trainer.devices 9999", "core")),
+        (("fit", "--trainer.devices=3", "--data.batch_size=128"), ("--data.batch_size 128", "129")),
+        (("fit", "--data.val_size=60000"), ("--data.val_size 60000",)),
+        (("fit", "--ckpt_path=nope.ckpt"), ("nope.ckpt", "no such file")),
+        (("test", "--ckpt_path=README.md"), ("README.md", "not a checkpoint")),
+        (
+            ("fit", "--trainer.logger.init_args.save_dir=README.md"),
+            ("cannot write logs", "README.md"),
+        ),
+        (("fit", "--model.net=torch.nn.NoSuchNet"), ("NoSuchNet",)),
+        (("nosuch",), ("nosuch", "fit")),
+        ((), ("subcommand",)),
+    ],
+)
+def test_mistakes_end_in_a_line(
+    cli: Cli, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    config = CNN if arguments and arguments[0] == "fit" else ()
+    mistake(cli(*arguments[:1], *config, *arguments[1:]), *words)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there(cli: Cli) -> None:
+    mistake(cli("fit", *CNN, "--trainer.accelerator=gpu"), "gpu", "--trainer.accelerator gpu")
+
+
+def test_an_unknown_key_in_a_configuration_file(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("data:\n  batchsize: 64\n")
+    mistake(cli("fit", "--config", tmp_path / "mine.yaml"), "batchsize")
+
+
+def test_a_truncated_checkpoint(cli: Cli, checkpoint: Path, tmp_path: Path) -> None:
+    content = checkpoint.read_bytes()
+    for size in (0, 1, 1000, len(content) // 2, len(content) - 1000):
+        (tmp_path / "x.ckpt").write_bytes(content[:size])
+        mistake(cli("test", "--ckpt_path", tmp_path / "x.ckpt"), "x.ckpt", "truncated")
+
+
+class Command:
+    """Pickles as a command to run."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch pwned",)
+
+
+def test_a_checkpoint_that_carries_code_is_refused(cli: Cli, tmp_path: Path) -> None:
+    torch.save({"state_dict": {}, "x": Command()}, tmp_path / "new.ckpt")
+    (tmp_path / "old.ckpt").write_bytes(pickle.dumps({"state_dict": {}, "x": Command()}, 2))
+    for name in ("new.ckpt", "old.ckpt"):
+        mistake(cli("test", "--ckpt_path", tmp_path / name), name, "code")
+    assert not Path("pwned").exists()
+
+
+def test_a_checkpoint_of_another_net(cli: Cli, checkpoint: Path) -> None:
+    other = "--model.net.init_args.hidden=64"
+    words = ("another net", "net.dense1.weight", "(64, 9216)", "(128, 9216)")
+    mistake(cli("test", *CNN, other, "--ckpt_path", checkpoint), *words)
+
+
+def test_a_checkpoint_that_is_not_lightning_s(cli: Cli, tmp_path: Path) -> None:
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "x.ckpt")
+    mistake(cli("test", "--ckpt_path", tmp_path / "x.ckpt"), "state_dict")
+
+
+def test_a_checkpoint_cannot_name_a_class_outside_of_this_project(
+    cli: Cli, checkpoint: Path, tmp_path: Path
+) -> None:
+    content = torch.load(checkpoint, weights_only=True)
+    content["hyper_parameters"] = {"net": {"class_path": "tests.no_such.Net", "init_args": {}}}
+    torch.save(content, tmp_path / "x.ckpt")
+    result = cli("validate", "--ckpt_path", tmp_path / "x.ckpt", "--trainer.limit_val_batches=1")
+    assert result.code == 0, result.err  # the default net, and the weights fit it
+
+
+def test_debug_shows_the_traceback(program: Cli) -> None:
+    result = program("fit", *CNN, "--data.val_size=70000", "--debug")
+    assert result.code != 0
+    assert "Traceback" in result.err
+    assert "data.py" in result.err
+
+
+def test_readme_commands_are_understood(cli: Cli, checkpoint: Path) -> None:
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(
+        r"^(?:python -m mnist_cnn|mnist-cnn) (fit|validate|test|predict)(.*)$", text, re.M
+    )
+    assert len(commands) >= 8
+    for subcommand, rest in commands:
+        rest = re.sub(r"(--ckpt_path|--config) tb_logs\S+", "", rest.split("#")[0])
+        result = cli(subcommand, *rest.split(), "--print_config")
+        assert result.code == 0, (subcommand, rest, result.err)

@@ -1,0 +1,79 @@
+"""KerasCNN is the Keras stack: compared with the same stack written out plainly."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mnist_cnn import KerasCNN
+
+
+def plain_stack(net: KerasCNN, x: Tensor) -> Tensor:
+    """Layer by layer as in Keras: rectify, then pool; flatten height, width, channels."""
+    x = F.conv2d(x, net.conv1.weight, net.conv1.bias).clamp(min=0)
+    x = F.conv2d(x, net.conv2.weight, net.conv2.bias).clamp(min=0)
+    x = x.unfold(2, 2, 2).unfold(3, 2, 2).amax(dim=(-1, -2))
+    x = torch.stack([image.movedim(0, -1).reshape(-1) for image in x])
+    x = (x @ net.dense1.weight.T + net.dense1.bias).clamp(min=0)
+    return x @ net.dense2.weight.T + net.dense2.bias
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_it_computes_the_keras_stack_and_its_gradient(memory_format: torch.memory_format) -> None:
+    torch.manual_seed(0)
+    net = KerasCNN().double().eval().to(memory_format=memory_format)
+    for parameter in net.parameters():  # biases too
+        nn.init.normal_(parameter, std=0.05)
+    x = torch.rand(3, 1, 28, 28, dtype=torch.float64).to(memory_format=memory_format)
+    gradients = []
+    for function in (net, lambda x: plain_stack(net, x)):
+        logits = function(x)
+        (logits * torch.arange(10)).sum().backward()
+        gradients.append([logits, *(p.grad for p in net.parameters())])
+        net.zero_grad()
+    for ours, plain in zip(*gradients, strict=True):
+        assert ours is not None
+        torch.testing.assert_close(ours, plain, rtol=1e-9, atol=1e-12)
+
+
+def test_it_has_as_many_weights_as_the_keras_model() -> None:
+    # Keras's model.summary(): 320 + 18,496 + 1,179,776 + 1,290
+    assert sum(p.numel() for p in KerasCNN().parameters()) == 1_199_882
+
+
+def test_its_initial_weights_are_keras_s() -> None:
+    torch.manual_seed(0)
+    net = KerasCNN()
+    # Glorot-uniform: ±sqrt(6 / (fan_in + fan_out)), fans of a convolution times its 9 places
+    fans = {
+        "conv1": 9 * (1 + 32),
+        "conv2": 9 * (32 + 64),
+        "dense1": 9216 + 128,
+        "dense2": 128 + 10,
+    }
+    for name, fan in fans.items():
+        layer: Any = net.get_submodule(name)
+        bound = math.sqrt(6 / fan)
+        assert bound * 0.95 < float(layer.weight.detach().abs().max()) <= bound
+        assert float(layer.weight.detach().std()) == pytest.approx(bound / math.sqrt(3), rel=0.1)
+        assert not layer.bias.detach().any()
+
+
+def test_dropout_is_in_keras_s_places() -> None:
+    net = KerasCNN(conv_dropout=0.25, dense_dropout=0.5)
+    sizes = {}
+    for name in ("conv_dropout", "dense_dropout"):
+        layer = net.get_submodule(name)
+        layer.register_forward_hook(lambda _, x, __, name=name: sizes.update({name: x[0].shape}))
+    net(torch.zeros(2, 1, 28, 28))
+    assert sizes == {"conv_dropout": (2, 9216), "dense_dropout": (2, 128)}
+    assert (net.conv_dropout.p, net.dense_dropout.p) == (0.25, 0.5)
+
+
+def test_its_shape_can_be_chosen() -> None:
+    assert KerasCNN((4, 6), hidden=5, num_classes=3)(torch.zeros(2, 1, 28, 28)).shape == (2, 3)
