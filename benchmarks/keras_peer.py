@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 
-def read_idx(path: Path) -> np.ndarray:  # type: ignore[type-arg]
+def read_idx(path: Path) -> np.ndarray:
     """An array of unsigned bytes in the IDX format."""
     content = path.read_bytes()
     ndim = content[3]
@@ -28,7 +28,7 @@ def read_idx(path: Path) -> np.ndarray:  # type: ignore[type-arg]
     return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * ndim).reshape(shape)
 
 
-class Lines(keras.callbacks.Callback):  # type: ignore[misc]
+class Lines(keras.callbacks.Callback):
     """Prints an epoch's figures as a JSON line."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:

@@ -28,12 +28,13 @@ def losses(folder: Path) -> torch.Tensor:
     return torch.tensor([e.value for e in events.Scalars("over_images/train/loss_of_step")])
 
 
-def test_two_processes_train_the_model_that_one_trains(program: Program, tmp_path: Path) -> None:
+def test_two_processes_train_the_model_that_one_trains(
+    cli: Program, program: Program, tmp_path: Path
+) -> None:
     runs = {}
-    for devices in (1, 2):
+    for devices, run, flags in ((1, cli, ()), (2, program, ("--config", "configs/ddp.yaml"))):
         logs = f"--trainer.logger.init_args.save_dir={tmp_path / str(devices)}"
-        flags = (f"--trainer.devices={devices}", "--trainer.strategy=ddp") if devices > 1 else ()
-        result = program("fit", *FIVE_STEPS, *flags, logs)
+        result = run("fit", *FIVE_STEPS, *flags, logs)
         assert result.code == 0, result.err
         assert f"= {devices} device(s) x {128 // devices}" in result.out
         assert result.out.count("Best val_accuracy") == 1  # one rank speaks
