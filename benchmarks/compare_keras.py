@@ -26,7 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 FIGURES = ("s", "loss", "accuracy", "val_loss", "val_accuracy")
-Run = list[dict[str, float]]  # one row an epoch
+Run = list[dict[str, float | None]]  # one row an epoch; None: not to be used
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -54,7 +54,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             runs["mnist_cnn"].append(ours)
             print(f"seed {seed}: Keras {keras[-1]}, mnist_cnn {ours[-1]}", flush=True)
 
-    record = {"machine": machine(), "versions": versions | our_versions(), "runs": runs}
+    record = {
+        "machine": machine(),
+        "versions": versions | our_versions(),
+        "runs": runs,
+        "notes": [],
+    }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(record, indent=1) + "\n")
     print(table(record))
@@ -90,7 +95,7 @@ def run_ours(seed: int, epochs: int, tb_logs: Path) -> Run:
     command += [f"--trainer.logger.init_args.save_dir={tb_logs}"]
     number = r"\s+([\d.]+)"
     lines = re.findall(rf"^ *(\d+)/\d+{number * 5}$", _run(command), re.MULTILINE)
-    rows = [dict(zip(("epoch", *FIGURES), map(float, line), strict=True)) for line in lines]
+    rows: Run = [dict(zip(("epoch", *FIGURES), map(float, line), strict=True)) for line in lines]
     return rows[-epochs:]  # the summary at the end repeats them
 
 
@@ -127,18 +132,18 @@ def table(record: dict[str, Any]) -> str:
     ]
     for epoch in range(len(keras[0])):
         cells = [
-            _mean_and_spread([run[epoch][what] for run in peer], digits=1 if what == "s" else 4)
+            _mean_and_spread(_values(peer, what, epoch), digits=1 if what == "s" else 4)
             for what in FIGURES
             for peer in (keras, ours)
         ]
         lines.append(f"| {epoch + 1} | " + " | ".join(cells) + " |")
-    seconds = [statistics.median(row["s"] for run in peer for row in run) for peer in (keras, ours)]
+    seconds = [statistics.median(_values(peer, "s")) for peer in (keras, ours)]
     lines += [
         "",
         f"Median seconds an epoch, validation included: Keras {seconds[0]:.1f}, "
         f"mnist_cnn {seconds[1]:.1f}, ratio {seconds[1] / seconds[0]:.2f}.",
     ]
-    final = [[run[-1]["val_accuracy"] for run in peer] for peer in (keras, ours)]
+    final = [_values(peer, "val_accuracy", -1) for peer in (keras, ours)]
     if len(keras) > 1:
         from scipy.stats import ttest_ind
 
@@ -147,7 +152,19 @@ def table(record: dict[str, Any]) -> str:
             f"Final test accuracy: Keras {_mean_and_spread(final[0])}, mnist_cnn "
             f"{_mean_and_spread(final[1])}; Welch's t-test of a difference: p = {p:.2f}."
         )
-    return "\n".join(lines)
+    machine, versions = record["machine"], record["versions"]
+    lines.append(
+        f"{len(keras)} seeds each on {machine['cores']} cores of {machine['cpu']}; "
+        + ", ".join(f"{name} {number}" for name, number in versions.items())
+        + "."
+    )
+    return "\n".join([*lines, *record["notes"]])
+
+
+def _values(runs: list[Run], what: str, epoch: int | None = None) -> list[float]:
+    """A figure of all runs, of one epoch or of all."""
+    rows = [row for run in runs for row in (run if epoch is None else [run[epoch]])]
+    return [value for row in rows if (value := row[what]) is not None]
 
 
 def _mean_and_spread(values: list[float], digits: int = 4) -> str:
