@@ -130,14 +130,14 @@ def _accumulators(
 def to_torch(array: Array) -> Tensor:
     """An array of Keras's in torch's layout: its axes with the last ones first."""
     axes = {4: (3, 2, 0, 1), 2: (1, 0)}.get(array.ndim, tuple(range(array.ndim)))
-    return torch.from_numpy(np.ascontiguousarray(array.transpose(axes)))
+    return torch.from_numpy(array.transpose(axes).copy())
 
 
 def to_keras(tensor: Tensor) -> Array:
     """The reverse of `to_torch`."""
     array = tensor.detach().float().numpy()
     axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(array.ndim, tuple(range(array.ndim)))
-    return np.ascontiguousarray(array.transpose(axes))
+    return array.transpose(axes).copy()
 
 
 def like(parameter: Tensor, array: Array) -> Tensor:
