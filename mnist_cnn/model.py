@@ -35,7 +35,7 @@ class MNISTClassifier(LightningModule):
         self,
         net: nn.Module,
         optimizer: OptimizerCallable = lambda params: torch.optim.Adadelta(
-            params, lr=1.0, rho=0.95, eps=1e-7, foreach=True
+            params, lr=1.0, rho=0.95, eps=1e-7
         ),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
