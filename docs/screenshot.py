@@ -22,6 +22,7 @@ CHROMIUM = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-3d-apis",  # TensorBoard then draws with SVG, which is in the picture
     "--hide-scrollbars",
     "--window-size=1500,1000",
     "--disable-background-networking",
