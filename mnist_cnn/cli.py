@@ -158,7 +158,8 @@ class MNISTCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         if config["enable_checkpointing"] is False:
             callbacks = [c for c in callbacks if not isinstance(c, Checkpoint)]
-        callbacks = [*callbacks, Report()]
+        self.report = Report()
+        callbacks = [*callbacks, self.report]
         if config["logger"]:
             callbacks.append(LearningRateMonitor())
         return super()._instantiate_trainer(config, callbacks)
@@ -179,6 +180,10 @@ class MNISTCLI(LightningCLI):
         if subcommand != "fit":  # they write beside the run that made the checkpoint, not into it
             warnings.filterwarnings("ignore", "The dirpath has changed")
         super()._run_subcommand(subcommand)
+
+    def after_fit(self) -> None:
+        if self.trainer.is_global_zero:
+            print(*self.report.summary(self.trainer), sep="\n", flush=True)
 
 
 def check_cores(trainer: Trainer) -> None:

@@ -27,7 +27,7 @@ def confusion_picture(counts: Tensor) -> NDArray[np.uint8]:
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(size=14)
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
-    draw.text((CELL / 2, CELL / 2), "label\\answer", fill="gray", anchor="mm", font_size=9)
+    draw.text((CELL / 2, CELL / 2), "label /\nanswer", fill="gray", anchor="mm", font_size=10)
     for digit in range(classes):
         middle = (digit + 1.5) * CELL
         draw.text((middle, CELL / 2), str(digit), fill="black", anchor="mm", font=font)

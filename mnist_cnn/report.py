@@ -14,10 +14,10 @@ from mnist_cnn.runs import CURVES, curves, datamodule, log_dir
 
 
 class Report(Callback):
-    """Prints a run in the terms of the published one: a line an epoch, and a summary at the end.
+    """Puts a run in the terms of the published one: a line an epoch, and a summary for the end.
 
-    Without a progress bar (a log file, say) each epoch's line is printed when it ends, too. A
-    resumed run shows the epochs before the interruption as well.
+    Without a progress bar (in a log file, say) each epoch's line is printed when it ends. The
+    summary of a resumed run has the epochs before the interruption as well.
     """
 
     def __init__(self) -> None:
@@ -46,11 +46,8 @@ class Report(Callback):
         if trainer.is_global_zero and trainer.progress_bar_callback is None:
             print(_line(row, trainer.max_epochs), flush=True)
 
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            print("\n".join(self._summary(trainer)), flush=True)
-
-    def _summary(self, trainer: Trainer) -> list[str]:
+    def summary(self, trainer: Trainer) -> list[str]:
+        """The lines that end a run, once `trainer` has fitted and its progress bar is gone."""
         lines = ["", _sample_counts(trainer), HEADER]
         lines += [_line(row, trainer.max_epochs) for row in self.history]
         if len(self.history) == self.epochs_before:
