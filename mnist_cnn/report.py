@@ -58,7 +58,7 @@ class Report(Callback):
         validated = [row for row in self.history if "val/accuracy" in row]
         if validated:
             last, best = validated[-1], max(validated, key=lambda row: row["val/accuracy"])
-            if _validates_on_test(trainer):
+            if _tests(trainer):
                 lines.append(f"Test loss: {last['val/loss']:.4f}")
                 lines.append(f"Test accuracy: {last['val/accuracy']:.4f}")
             lines.append(
@@ -69,7 +69,7 @@ class Report(Callback):
             callbacks = trainer.checkpoint_callbacks
             files = [path for c in callbacks if (path := getattr(c, "best_model_path", ""))]
             lines += [f"Checkpoint:  {path}" for path in files]
-            if files and not _validates_on_test(trainer):
+            if files and not _tests(trainer):
                 command = f"python -m mnist_cnn test --config {folder}/config.yaml"
                 lines.append(f"Test it:     {command} --ckpt_path {files[-1]}")
             lines.append(f"Look at it:  {_tensorboard()} --logdir {folder.parent.parent}")
@@ -100,13 +100,26 @@ def _sample_counts(trainer: Trainer) -> str:
     train, val = data.train_set.images, data.val_set.images
     origin = "the test images" if data.val_set is data.test_set else "held out of training"
     share = data.batch_size // trainer.world_size
+    # Fewer than there are with --trainer.limit_train_batches and the like.
+    trained = min(len(train), trainer.num_training_batches * data.batch_size)
     return (
         f"Training images: {tuple(train.shape)}, validation images: {tuple(val.shape)}, {origin}\n"
-        f"Train on {len(train)} samples, validate on {len(val)} samples, in batches of "
-        f"{data.batch_size} = {trainer.world_size} device(s) x {share}"
+        f"Train on {trained} samples, validate on {_validated(trainer, data)} samples, "
+        f"in batches of {data.batch_size} = {trainer.world_size} device(s) x {share}"
     )
 
 
-def _validates_on_test(trainer: Trainer) -> bool:
+def _validated(trainer: Trainer, data: MNISTDataModule) -> int:
+    """Images that a validation sees."""
+    batches = sum(trainer.num_val_batches) if trainer.num_val_batches else float("inf")
+    return int(min(len(data.val_set), batches * data.eval_batch_size))
+
+
+def _tests(trainer: Trainer) -> bool:
+    """Whether a validation of this run is a test: on the test images, and on all of them."""
     data = datamodule(trainer)
-    return isinstance(data, MNISTDataModule) and data.val_set is data.test_set
+    return (
+        isinstance(data, MNISTDataModule)
+        and data.val_set is data.test_set
+        and _validated(trainer, data) == len(data.test_set)
+    )

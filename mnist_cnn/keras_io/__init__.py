@@ -170,7 +170,7 @@ def save(model: MNISTClassifier, optimizer: Any, path: str | Path) -> None:
             trainer.save_checkpoint(Path(folder) / path.name)
             (Path(folder) / path.name).replace(path)
     except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error}") from error
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def notes(checkpoint: str | Path) -> list[str]:

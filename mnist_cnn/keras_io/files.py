@@ -100,7 +100,7 @@ def write(path: str | Path, model: KerasModel) -> None:
             archive.writestr("model.weights.h5", content.getvalue())
         temporary.replace(path)
     except OSError as error:
-        raise KerasFileError(f"cannot write {path}: {error}") from error
+        raise KerasFileError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -239,6 +239,6 @@ def _h5py() -> Any:
         import h5py
     except ImportError:
         raise KerasFileError(
-            "Keras's files need h5py: pip install 'mnist-cnn[keras]', or pip install h5py"
+            "Keras's files are read and written by h5py: pip install h5py"
         ) from None
     return h5py
