@@ -6,9 +6,12 @@ import contextlib
 import ctypes
 import logging
 import os
+import signal
 import sys
 import warnings
+from typing import Any, NoReturn
 
+PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -17,12 +20,14 @@ def main() -> None:
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         os.environ["MNIST_CNN_DEBUG"] = "1"  # an environment variable reaches all processes
+    end_with_launcher()
     keep_freed_memory()
     quieten()
 
     from mnist_cnn.cli import MNISTCLI, debugging
 
     try:
+        leave_on_signals()
         if sys.argv[1:2] in (["import-keras"], ["export-keras"]):
             from mnist_cnn import keras_io
 
@@ -36,6 +41,29 @@ def main() -> None:
         print(f"error: {message or type(error).__name__}", file=sys.stderr)
         print("(--debug shows the traceback)", file=sys.stderr)
         sys.exit(1)
+
+
+def leave_on_signals() -> None:
+    """Leave on SIGTERM and Ctrl-C with the conventional status, 128 + number, and no traceback.
+
+    A training changes that to finishing its step and saving it first: see `resume`.
+    """
+
+    def leave(number: int, frame: Any) -> NoReturn:
+        sys.exit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+
+
+def end_with_launcher() -> None:
+    """Let a process that a launcher started for one device end when the launcher is killed.
+
+    It would wait for the other processes otherwise, for half an hour. Linux only.
+    """
+    if "LOCAL_RANK" in os.environ:
+        with contextlib.suppress(OSError, AttributeError, TypeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def keep_freed_memory() -> None:
@@ -53,6 +81,7 @@ def keep_freed_memory() -> None:
 def quieten() -> None:
     """Drop messages of libraries that a user of this program can do nothing about."""
     warnings.filterwarnings("ignore", ".*does not have many workers")  # indexing needs none
+    warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # its sampler is
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec")
     warnings.filterwarnings("ignore", ".*torch.jit.trace")  # TensorBoard draws the graph by it
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")

@@ -1,12 +1,15 @@
-"""Reading checkpoints that may be missing, damaged, hostile or of another net."""
+"""Checkpoint files: written whole or not at all; read though missing, damaged or hostile."""
 
 from __future__ import annotations
 
+import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 MAX_NAMED = 3  # weights that an error message names
@@ -15,6 +18,33 @@ OUR_NETS = ("mnist_cnn.nets.KerasCNN", "mnist_cnn.nets.SequentialCNN")
 
 class CheckpointError(ValueError):
     """The file cannot be used as a checkpoint, for the reason that the message gives."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its place, and moves it there when it is on the disk.
+
+    Lightning's own writes to the system's folder for temporary files and moves it from there. On
+    another file system that is a copy, of which an interruption leaves a part.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        if "://" in str(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError for a full disk
+            temporary.unlink(missing_ok=True)
+            raise CheckpointError(f"checkpoint {path} could not be written: {error}") from error
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -34,6 +64,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"checkpoint {path}: there is no such file")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path) and (name := zipfile.ZipFile(path).testzip()):
+            raise zipfile.BadZipFile(f"wrong checksum of {name}")  # torch does not look
     except Exception as error:  # bytes that are no checkpoint end in errors of many kinds
         with open(path, "rb") as file:
             is_pickle = file.read(2) in (b"PK", b"\x80\x02")

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import (
@@ -31,6 +32,8 @@ from mnist_cnn.data import MNISTDataModule, check_global_batch
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.predictions import PredictionWriter
 from mnist_cnn.report import Report
+from mnist_cnn.resume import LastCheckpoint, find_last, rewind_logs
+from mnist_cnn.runs import warn
 from mnist_cnn.views import TensorBoardViews
 
 #: What a command does that is given no configuration: the published run, as in configs/cnn.yaml.
@@ -51,10 +54,7 @@ DEFAULTS = {
     "best_checkpoint.mode": "max",
     "best_checkpoint.filename": "best",
     "best_checkpoint.save_on_train_epoch_end": True,
-    # Not the other's save_last: that saves only in epochs that were the best so far.
-    "last_checkpoint.filename": "last",
-    "last_checkpoint.save_on_train_epoch_end": True,
-    "last_checkpoint.enable_version_counter": False,
+    "best_checkpoint.enable_version_counter": False,
 }
 #: Processes a core; beyond it they only wait for each other.
 MAX_PROCESSES_PER_CORE = 2
@@ -119,7 +119,7 @@ class MNISTCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # Keys of their own, so that a configuration with other trainer.callbacks keeps them.
         parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
-        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         parser.add_lightning_class_args(TensorBoardViews, "tensorboard")
         parser.add_lightning_class_args(PredictionWriter, "predictions")
         parser.set_defaults(DEFAULTS)
@@ -131,14 +131,35 @@ class MNISTCLI(LightningCLI):
         """
         super().parse_arguments(parser, args)
         command = self.config.subcommand
-        path = self.config[command].get("ckpt_path")
         self.checkpoint = None
-        if path is None or path in ("best", "last", "hpc", "registry") or "://" in path:
-            return  # for Lightning to find
-        self.checkpoint = read_checkpoint(path)
-        if net := described_net(self.checkpoint):
+        path = given = self.config[command].get("ckpt_path")
+        if given == "last":
+            path, self.checkpoint = find_last(run_folders(self.config[command])) or (None, None)
+            if path is None and command != "fit":
+                raise ValueError("--ckpt_path last: no run has left a checkpoint yet")
+        elif given and given not in ("best", "hpc", "registry") and "://" not in given:
+            self.checkpoint = read_checkpoint(given)  # the others are for Lightning to find
+        if self.checkpoint and (net := described_net(self.checkpoint)):
             self._subcommand_parsers[command].set_defaults({"model.net": net})
             super().parse_arguments(parser, args)
+        self.config[command].ckpt_path = str(path) if path else None
+        self.asked_for_last = given == "last"
+        #: The folder of the run that goes on.
+        self.continued: Path | None = None
+        if path and given == "last" and command == "fit":
+            self.continued = path.parent.parent
+
+    def before_instantiate_classes(self) -> None:
+        """Let a run that goes on log where it did."""
+        config = self.config[self.config.subcommand]
+        self.to_save = config.clone()
+        if self.continued:
+            # What is saved beside the logs makes the run from its beginning.
+            self.to_save.ckpt_path = None
+            if logger := _file_logger(config):
+                logger.init_args.version = self.continued.name
+                if "log_graph" in logger.init_args:
+                    logger.init_args.log_graph = False  # the logs have it
 
     def _parse_ckpt_path(self) -> None:
         """Not as Lightning: there, what a checkpoint stores wins over the user's flags."""
@@ -157,12 +178,19 @@ class MNISTCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
         if config["enable_checkpointing"] is False:
-            callbacks = [c for c in callbacks if not isinstance(c, Checkpoint)]
+            callbacks = [c for c in callbacks if not isinstance(c, (Checkpoint, LastCheckpoint))]
         self.report = Report()
         callbacks = [*callbacks, self.report]
         if config["logger"]:
             callbacks.append(LearningRateMonitor())
-        return super()._instantiate_trainer(config, callbacks)
+        trainer = super()._instantiate_trainer(config, callbacks)
+        # It has to be the first.
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks.sort(key=lambda callback: not isinstance(callback, LastCheckpoint))
+        for callback in callbacks:
+            if isinstance(callback, SaveConfig):
+                callback.config = self.to_save
+        return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Check what can be checked before any process, file or step is started."""
@@ -177,6 +205,12 @@ class MNISTCLI(LightningCLI):
         check_writable(self.trainer)
         if self.checkpoint is not None:
             check_fits(self.checkpoint, self.model, self.config[subcommand].ckpt_path)
+            if self.continued:
+                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+                if self.trainer.is_global_zero:
+                    rewind_logs(self.continued, self.checkpoint)
+        elif self.asked_for_last:
+            warn("--ckpt_path last: there is no checkpoint yet, starting from the beginning")
         if subcommand != "fit":  # they write beside the run that made the checkpoint, not into it
             warnings.filterwarnings("ignore", "The dirpath has changed")
         super()._run_subcommand(subcommand)
@@ -218,6 +252,27 @@ def check_writable(trainer: Trainer) -> None:
             raise ValueError(
                 f"--trainer.logger.init_args.save_dir: cannot write logs to {folder}: {error}"
             ) from error
+
+
+def run_folders(config: Namespace) -> list[Path]:
+    """The folders of the runs that this configuration has made so far, or will make."""
+    logger = _file_logger(config)
+    if logger is None:
+        return [Path(config.trainer.default_root_dir or ".")]
+    init_args = logger.init_args
+    root = Path(init_args.save_dir, init_args.get("name") or "")
+    version = init_args.get("version")
+    if version is None:
+        return [folder for folder in root.glob("*") if folder.is_dir()]
+    return [root / (version if isinstance(version, str) else f"version_{version}")]
+
+
+def _file_logger(config: Namespace) -> Namespace | None:
+    """The configuration of the first logger, whose folder is the run's, if it is to files."""
+    loggers = config.trainer.logger
+    logger = loggers[0] if isinstance(loggers, list) and loggers else loggers
+    known = isinstance(logger, Namespace) and "save_dir" in logger.get("init_args", {})
+    return logger if known else None
 
 
 def debugging() -> bool:

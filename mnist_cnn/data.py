@@ -5,7 +5,7 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -65,6 +65,8 @@ class GlobalBatchSampler(DistributedSampler[Share]):
         num_replicas: Number of ranks.
         rank: This rank.
         seed: The run's seed.
+        batches_done: Says how many batches of the epoch are to be left out, since a resumed run
+            has them behind it.
 
     Raises:
         ValueError: If the ranks do not divide `batch_size`.
@@ -79,17 +81,19 @@ class GlobalBatchSampler(DistributedSampler[Share]):
         num_replicas: int = 1,
         rank: int = 0,
         seed: int = 0,
+        batches_done: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle, seed=seed)
         check_global_batch(batch_size, num_replicas)
         self.size = len(dataset)
         self.batch_size = batch_size
+        self.batches_done = batches_done
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
 
     def __iter__(self) -> Iterator[Share]:
-        for indices in self._order().split(self.batch_size):
+        for indices in self._order().split(self.batch_size)[self.batches_done() :]:
             shares = indices.tensor_split(self.num_replicas)
             first_row = sum(map(len, shares[: self.rank]))
             yield Share(shares[self.rank], first_row, len(indices))
@@ -192,7 +196,8 @@ class MNISTDataModule(LightningDataModule):
     def _loader(
         self, dataset: LabelledImages, batch_size: int, shuffle: bool = False
     ) -> DataLoader[Batch]:
-        world_size = self.trainer.world_size if self.trainer else 1
+        trainer = self.trainer
+        world_size = trainer.world_size if trainer else 1
         if not shuffle:  # no figure depends on it, so the devices need not divide what was asked
             batch_size = -(-batch_size // world_size) * world_size
         sampler = GlobalBatchSampler(
@@ -200,9 +205,12 @@ class MNISTDataModule(LightningDataModule):
             batch_size,
             shuffle=shuffle,
             num_replicas=world_size,
-            rank=self.trainer.global_rank if self.trainer else 0,
+            rank=trainer.global_rank if trainer else 0,
             seed=global_seed(),
         )
+        if shuffle and trainer:
+            batches = trainer.fit_loop.epoch_loop.batch_progress
+            sampler.batches_done = lambda: batches.current.ready
         # batch_size=None: the sampler's items are whole batches already, fetched by one indexing.
         return DataLoader(
             dataset, sampler=sampler, batch_size=None, pin_memory=torch.cuda.is_available()

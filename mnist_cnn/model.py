@@ -17,6 +17,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_cnn.data import Batch
 from mnist_cnn.randomness import global_seed, keyed_dropout
+from mnist_cnn.runs import gather
 
 NUM_CLASSES = 10
 
@@ -68,6 +69,35 @@ class MNISTClassifier(LightningModule):
     def on_test_epoch_start(self) -> None:
         self.log_dict(self.test_metrics)
 
+    def on_train_start(self) -> None:
+        if self._within_epoch():  # resumed there: the epoch's start is past
+            self.log_dict(self.train_metrics)
+        # Let the configuration win over the optimizer settings that a checkpoint stores. With a
+        # schedule the checkpoint's are kept: they say how far it has come.
+        if self.lr_scheduler is None:
+            for optimizer in self.trainer.optimizers:
+                for group in optimizer.param_groups:
+                    group.update(optimizer.defaults)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what the ranks have counted of the epoch so far."""
+        if self._within_epoch():
+            counts = {name: metric.metric_state for name, metric in self.train_metrics.items()}
+            checkpoint["train_metrics"] = gather(self.trainer, counts)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Share out what the ranks had counted, as many as there were, to those there are now."""
+        by_rank = checkpoint.get("train_metrics", [])
+        trainer = self._trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        for counts in by_rank[rank::world_size]:
+            for name, metric in self.train_metrics.items():
+                metric.merge_state(counts[name])
+
+    def _within_epoch(self) -> bool:
+        epochs: Any = self.trainer.fit_loop.epoch_progress.current
+        return epochs.started > epochs.processed
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         step = (global_seed(), self.current_epoch, batch_idx)
         with keyed_dropout(self.net, *step, first_row=batch.first_row, device=self.device):
@@ -107,16 +137,6 @@ class MNISTClassifier(LightningModule):
                 "monitor": getattr(scheduler, "monitor", None),
             },
         }
-
-    def on_train_start(self) -> None:
-        """Let the configuration win over the optimizer settings that a checkpoint stores.
-
-        With a schedule the checkpoint's are kept: they say how far it has come.
-        """
-        if self.lr_scheduler is None:
-            for optimizer in self.trainer.optimizers:
-                for group in optimizer.param_groups:
-                    group.update(optimizer.defaults)
 
 
 def describe(net: nn.Module) -> dict[str, Any]:

@@ -24,24 +24,28 @@ class Report(Callback):
         self.history: list[dict[str, float]] = []  # one row an epoch; s: seconds with validation
         self.epochs_before = 0  # epochs that the checkpoint had behind it
         self.epoch_start = 0.0
+        self.elapsed = 0.0  # seconds of the epoch under way that were spent before a resume
 
     def state_dict(self) -> dict[str, Any]:
-        return {"history": self.history}
+        elapsed = self.elapsed + time.perf_counter() - self.epoch_start
+        return {"history": self.history, "elapsed": elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = list(state_dict["history"])
         self.epochs_before = len(self.history)
+        self.elapsed = state_dict.get("elapsed", 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and trainer.progress_bar_callback is None:
             print(_sample_counts(trainer), HEADER, sep="\n", flush=True)
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.epoch_start = time.perf_counter()
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.epoch_start, self.elapsed = time.perf_counter(), 0.0
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        row = {"epoch": trainer.current_epoch + 1.0, "s": time.perf_counter() - self.epoch_start}
-        row |= curves(trainer)
+        seconds = self.elapsed + time.perf_counter() - self.epoch_start
+        row = {"epoch": trainer.current_epoch + 1.0, "s": seconds} | curves(trainer)
         self.history.append(row)
         if trainer.is_global_zero and trainer.progress_bar_callback is None:
             print(_line(row, trainer.max_epochs), flush=True)

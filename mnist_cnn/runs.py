@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
 #: The curves of a run, in the order of the published run's columns.
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
@@ -34,6 +36,12 @@ def log_dir(trainer: Trainer) -> Path | None:
     return (
         Path(trainer.loggers[0].log_dir) if trainer.loggers and trainer.loggers[0].log_dir else None
     )
+
+
+@rank_zero_only
+def warn(message: str) -> None:
+    """Tell the user, once, whatever filters Python's warnings have."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def gather(trainer: Trainer, mine: Any) -> list[Any]:

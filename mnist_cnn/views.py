@@ -70,8 +70,10 @@ class TensorBoardViews(Callback):
             writer._get_file_writer().add_summary(self.end)
             writer.flush()
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.mark = (time.perf_counter(), self.images_seen)
+
+    on_train_epoch_start = on_train_start
 
     def on_train_batch_end(
         self,

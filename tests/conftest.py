@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ os.environ["KERAS_BACKEND"] = "torch"  # before anything imports Keras
 
 from mnist_cnn.__main__ import main
 from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.resume import SIGNALS
 from mnist_cnn.sources import prepare_mnist
 
 collect_ignore = ["keras_files"]  # a script, for an environment of its own
@@ -68,11 +70,14 @@ def leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run in the project's folder; undo changes of the environment; forbid files left there."""
     monkeypatch.chdir(ROOT)
     environment, threads = dict(os.environ), torch.get_num_threads()
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     files = set(ROOT.iterdir()) | {ROOT / "data", ROOT / ".pytest_cache"}
     yield
     os.environ.clear()
     os.environ.update(environment)
     torch.set_num_threads(threads)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     assert set(ROOT.iterdir()) <= files

@@ -34,7 +34,8 @@ def test_tensorboard_shows_what_the_readme_says(cli: Callable[..., Result], logs
     assert f"Test accuracy: {final.split()[5]}" in final
     folder = logs / "cnn" / "version_0"
     assert (folder / "config.yaml").exists()
-    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    files = {path.name for path in (folder / "checkpoints").iterdir()}
+    assert files == {"best.ckpt", "last.ckpt", "previous.ckpt"}
     run = events(folder)
     scalars = run.Tags()["scalars"]
     assert {"train/images_per_second", "lr-Adadelta", "hp_metric"} & set(scalars) == {

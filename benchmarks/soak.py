@@ -1,0 +1,157 @@
+"""Kill a run at random moments, resume it each time, and compare its end with the undisturbed run.
+
+    python -m benchmarks.soak --kills 50
+    python -m benchmarks.soak --kills 20 --devices 2
+
+The run is configs/cnn.yaml shortened to a few epochs of a few steps, and saves often. Each kill is
+a SIGKILL of one of its processes, at a moment drawn uniformly from the start of the program on; the
+others have to end by themselves. A run that reaches its end is compared bit for bit, and another
+one is begun, until there were enough kills. One that ends otherwise than the undisturbed one stops
+the soak with exit status 1, and is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ROOT = Path(__file__).parent.parent
+#: Tags whose values are times, which no two runs share.
+TIMES = ("train/images_per_second",)
+PATIENCE = 120  # seconds that the rest of a run may take to notice a killed process
+
+
+def command(folder: Path, devices: int, resume: bool) -> list[str]:
+    """A run of four epochs of 40 steps, each with a validation, that saves every 5 steps."""
+    return [
+        *(sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/cnn.yaml"),
+        *("--trainer.max_epochs=4", "--trainer.limit_train_batches=40"),
+        *("--trainer.limit_val_batches=10", "--trainer.log_every_n_steps=1"),
+        *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
+        *("--trainer.strategy=ddp",) * (devices > 1),
+        *("--trainer.enable_model_summary=false", "--last_checkpoint.every_n_train_steps=5"),
+        f"--trainer.logger.init_args.save_dir={folder}",
+        *("--ckpt_path=last",) * resume,
+    ]
+
+
+def state(run: Path) -> dict[str, Any]:
+    """All that a finished run leaves: weights, optimizer, metrics, and every logged figure.
+
+    Args:
+        run: The folder of its logs.
+    """
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    events = EventAccumulator(
+        str(run), size_guidance={"scalars": 0, "images": 0}, purge_orphaned_data=False
+    )
+    events.Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if tag not in TIMES]
+    history = checkpoint["callbacks"]["Report"]["history"]
+    return {
+        "weights": checkpoint["state_dict"],
+        "optimizer": checkpoint["optimizer_states"],
+        "step": (checkpoint["epoch"], checkpoint["global_step"]),
+        "best weights": best["state_dict"],
+        "history": [{name: row[name] for name in row if name != "s"} for row in history],
+        "scalars": {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags},
+        "rates": [e.step for e in events.Scalars(TIMES[0])],
+        "images": {
+            tag: [(e.step, e.encoded_image_string) for e in events.Images(tag)]
+            for tag in events.Tags()["images"]
+        },
+    }
+
+
+def differences(one: Any, other: Any, name: str = "") -> list[str]:
+    """Where two states differ in any bit."""
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return [] if torch.equal(one, other) else [name]
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        return [d for key in one for d in differences(one[key], other[key], f"{name}/{key}")]
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = enumerate(zip(one, other, strict=True))
+        return [d for i, (a, b) in pairs for d in differences(a, b, f"{name}/{i}")]
+    return [] if one == other else [f"{name} ({one} and {other})"[:300]]
+
+
+def kill_at(process: psutil.Popen, moment: float) -> str:
+    """Kill one of a run's processes after `moment` seconds, at random which.
+
+    Returns:
+        What it was doing; empty if it had ended by itself.
+
+    Raises:
+        TimeoutError: If the others are still there when they should have noticed.
+    """
+    try:
+        process.wait(moment)
+        return ""
+    except psutil.TimeoutExpired:
+        pass
+    family = [process, *process.children(recursive=True)]
+    victim = random.choice(family)
+    victim.kill()
+    _, alive = psutil.wait_procs(family, timeout=PATIENCE)
+    if alive:
+        raise TimeoutError(f"{alive} outlive process {victim} for {PATIENCE} s")
+    return "rank 0" if victim is process else "another rank"
+
+
+def main() -> None:
+    """Train once undisturbed; then kill, resume and compare."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    args = parser.parse_args()
+    random.seed(args.seed)
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    run = lambda name: folder / name / "cnn" / "version_0"  # noqa: E731
+
+    start = time.perf_counter()
+    subprocess.run(command(folder / "undisturbed", args.devices, False), check=True, cwd=ROOT)
+    undisturbed, seconds = state(run("undisturbed")), time.perf_counter() - start
+
+    kills = saving = runs = 0
+    while kills < args.kills or (folder / "killed").exists():
+        log = (folder / "log").open("w")
+        process = psutil.Popen(
+            command(folder / "killed", args.devices, True), cwd=ROOT, stdout=log, stderr=log
+        )
+        last_kill = kills >= args.kills
+        victim = kill_at(process, 10 * seconds if last_kill else random.uniform(0, 0.7 * seconds))
+        if victim:
+            kills += 1
+            half = list(folder.glob("killed/cnn/*/checkpoints/.*.tmp"))
+            saving += bool(half)
+            print(f"kill {kills}: {victim}{', while saving' if half else ''}", flush=True)
+        elif process.returncode:
+            sys.exit(f"a resumed run failed: see {folder / 'log'}")
+        else:
+            runs += 1
+            if found := differences(undisturbed, state(run("killed"))):
+                sys.exit("\n".join([f"run {runs} ended otherwise: see {folder}", *found]))
+            print(f"run {runs} ended bit-identical to the undisturbed run", flush=True)
+            shutil.rmtree(folder / "killed")
+    shutil.rmtree(folder)
+    print(
+        f"{kills} of {kills} kills survived on {args.devices} device(s), {saving} of them while a "
+        f"checkpoint was being written; {runs} run(s) ended bit-identical to the undisturbed one"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""Exact resume: a run that was interrupted at any moment ends as if it had never been.
+
+What a step sees and drops is a function of its number (see `randomness`), so a checkpoint has to
+say where the run was, and no generator's state. `LastCheckpoint` writes it between two steps, when
+everything of the one is done and nothing of the next: weights, optimizer, the metrics of the epoch
+so far, and how far the log files had come. Going on means cutting the log files back to there and
+starting with the next step.
+
+It is not a ``ModelCheckpoint``: that saves within Lightning's hooks at the end of a step or an
+epoch, where figures are still to be logged and schedules to be advanced, and never both every n
+steps and every epoch.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.environments import LightningEnvironment
+
+from mnist_cnn.checkpoints import AtomicCheckpointIO, CheckpointError, read_checkpoint
+from mnist_cnn.runs import log_dir, warn
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+EVENT_FILES = "events.out.tfevents.*"
+#: What asks a run to stop: a scheduler or `kill`, Ctrl-C, and SLURM before its time limit.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+
+
+class LastCheckpoint(Callback):
+    """Keeps the newest state of a run in ``last.ckpt``, and the one before in ``previous.ckpt``.
+
+    On SIGTERM, Ctrl-C and SIGUSR1 the step that is under way is finished, saved, and the program
+    leaves with the conventional exit status: 128 + the signal's number. A second Ctrl-C leaves at
+    once.
+
+    Must be the first callback of the trainer: what another one logs at the start of a step belongs
+    to that step, and would be logged again after a resume.
+
+    Args:
+        every_n_train_steps: Optimizer steps from one save to the next. The end of an epoch saves
+            too, and 0 leaves it at that.
+
+    Raises:
+        ValueError: If `every_n_train_steps` is negative.
+    """
+
+    def __init__(self, every_n_train_steps: int = 100) -> None:
+        if every_n_train_steps < 0:
+            raise ValueError(
+                f"--last_checkpoint.every_n_train_steps {every_n_train_steps}: must be at least 0"
+            )
+        self.every_n_train_steps = every_n_train_steps
+        self.saved_step = 0
+        self.last_is_intact = False  # last.ckpt is this run's own, and may become the previous one
+        self.signal = 0  # that asked to stop
+        self.validated = False  # since the last step
+
+    def path(self, trainer: Trainer) -> Path:
+        """Where ``last.ckpt`` is."""
+        return (log_dir(trainer) or Path(trainer.default_root_dir)) / "checkpoints" / LAST
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.saved_step = trainer.global_step
+        self.last_is_intact = Path(trainer.ckpt_path or "") == self.path(trainer)
+        loop = trainer.fit_loop.epoch_loop
+        if loop.batch_progress.current.ready == 0 or loop.batch_progress.is_last_batch:
+            loop.restarting = False  # at the start of an epoch nothing of it is left to be skipped
+        # Not Lightning's handlers: that of SIGTERM starts a collective operation in the middle of
+        # whatever else is going on, that of SLURM saves in the middle of a step.
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        if self.signal == number == signal.SIGINT:
+            raise SystemExit(128 + number)
+        self.signal = number
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step > self.saved_step:
+            self._save(trainer)
+        self._stop_if_asked(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        # Lightning resumes inexactly where a validation within the epoch has just ended, and keeps
+        # no gradients of a step that is accumulated from several batches: wait for a better place.
+        between = not self.validated and batch_idx % trainer.accumulate_grad_batches == 0
+        self.validated = False
+        if not between or batch_idx == 0:
+            return
+        steps = trainer.global_step - self.saved_step
+        if steps and steps >= self.every_n_train_steps > 0:
+            self._save(trainer)
+        self._stop_if_asked(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step > self.saved_step:
+            self._save(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        loops = checkpoint["loops"]["fit_loop"]
+        # An epoch or a batch that was announced and not begun has not happened.
+        for name in ("epoch_progress", "epoch_loop.batch_progress"):
+            for count in (loops[name]["total"], loops[name]["current"]):
+                count["ready"] = count["started"]
+        batch = loops["epoch_loop.batch_progress"]
+        if batch["current"]["ready"] < trainer.num_training_batches:
+            batch["is_last_batch"] = False
+        for logger in trainer.loggers if trainer.is_global_zero else []:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.flush()
+        checkpoint["log_files"] = {
+            file.name: file.stat().st_size for file in _event_files(log_dir(trainer))
+        }
+
+    def _save(self, trainer: Trainer) -> None:
+        path = self.path(trainer)
+        if trainer.is_global_zero and self.last_is_intact:
+            link = path.with_name(f".{PREVIOUS}.tmp")
+            link.unlink(missing_ok=True)
+            try:
+                os.link(path, link)
+            except OSError:  # a file system without links
+                link.write_bytes(path.read_bytes())
+            link.replace(path.with_name(PREVIOUS))
+        trainer.save_checkpoint(path, weights_only=False)
+        self.saved_step, self.last_is_intact = trainer.global_step, True
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        # All processes stop at the same step, whichever of them the signal reached.
+        if not trainer.strategy.reduce_boolean_decision(bool(self.signal), all=False):
+            return
+        number = signal.Signals(self.signal or signal.SIGTERM)
+        if trainer.global_step > self.saved_step:
+            self._save(trainer)
+        if trainer.is_global_zero:
+            print(
+                f"{number.name}: stopped after step {trainer.global_step}, saved in "
+                f"{self.path(trainer)}; the same command with --ckpt_path last goes on",
+                file=sys.stderr,
+            )
+        # Lightning takes a process that it started and that fails for a reason to kill them all.
+        started = trainer.local_rank > 0 and isinstance(
+            trainer.strategy.cluster_environment,  # type: ignore[attr-defined]
+            LightningEnvironment,
+        )
+        raise SystemExit(0 if started else 128 + number)
+
+
+def find_last(folders: list[Path]) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint that `LastCheckpoint` left in one of the runs' folders.
+
+    Where the newest file is damaged the one before it is taken, with a warning.
+
+    Args:
+        folders: Folders of runs, each with its ``checkpoints``.
+
+    Returns:
+        The file and what is in it; None if no run has left one.
+
+    Raises:
+        CheckpointError: If there are files, all damaged.
+    """
+    damage: CheckpointError | None = None
+    for folder in sorted(folders, key=_newest, reverse=True):
+        for path in (folder / "checkpoints" / name for name in (LAST, PREVIOUS)):
+            if not path.is_file():
+                continue
+            try:
+                checkpoint = read_checkpoint(path)
+            except CheckpointError as error:
+                damage = error
+                continue
+            if damage:
+                warn(f"{damage}; going on from {path}, which is older")
+            return path, checkpoint
+        if damage:  # not an older run: that would be another one
+            raise damage
+    return None
+
+
+def _newest(folder: Path) -> float:
+    files = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
+    return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
+
+
+def rewind_logs(folder: Path, checkpoint: dict[str, Any]) -> None:
+    """Cut the event files of a run back to what they held when `checkpoint` was written.
+
+    What was logged after it will be logged again. Without this TensorBoard would show it twice.
+
+    Args:
+        folder: The folder of the run's logs.
+        checkpoint: What `LastCheckpoint` wrote.
+    """
+    sizes = checkpoint.get("log_files")
+    if sizes is None:
+        return
+    for file in _event_files(folder):
+        if file.name not in sizes:
+            file.unlink()
+        elif file.stat().st_size > sizes[file.name]:
+            os.truncate(file, sizes[file.name])
+
+
+def _event_files(folder: Path | None) -> Iterator[Path]:
+    return iter(sorted(folder.glob(EVENT_FILES))) if folder else iter(())

@@ -1,0 +1,249 @@
+"""A run that was interrupted ends like one that was not, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from benchmarks.soak import differences, state
+from mnist_cnn.checkpoints import AtomicCheckpointIO, CheckpointError, read_checkpoint
+from tests.conftest import CNN, Result
+
+Program = Callable[..., Result]
+#: Two epochs of eight steps, saved every three.
+RUN = (
+    "fit",
+    *CNN,
+    "--trainer.max_epochs=2",
+    "--trainer.limit_train_batches=8",
+    "--trainer.limit_val_batches=2",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.enable_model_summary=false",
+    "--trainer.accelerator=cpu",
+    "--last_checkpoint.every_n_train_steps=3",
+    "--model.net.filters=[4, 8]",
+    "--model.net.hidden=16",
+)
+LAST = "--ckpt_path=last"
+
+
+class SignalAt(Callback):
+    """Sends the process a signal in a step, or in the validation after it."""
+
+    def __init__(self, step: int, number: int, in_validation: bool = False) -> None:
+        self.step, self.number, self.in_validation = step, number, in_validation
+
+    def send(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step and trainer.validating == self.in_validation:
+            self.step = -1  # once
+            os.kill(os.getpid(), self.number)
+
+    on_train_batch_end = send  # type: ignore[assignment]
+    on_validation_batch_end = send  # type: ignore[assignment]
+
+
+def signalled(step: int, number: int, in_validation: bool = False) -> list[str]:
+    init_args = {"step": step, "number": number, "in_validation": in_validation}
+    callback = [{"class_path": "tests.test_resume.SignalAt", "init_args": init_args}]
+    return [f"--trainer.callbacks={json.dumps(callback)}"]
+
+
+@pytest.fixture
+def undisturbed(cli: Program, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    def run(*flags: str) -> dict[str, Any]:
+        result = cli(
+            *RUN, *flags, f"--trainer.logger.init_args.save_dir={tmp_path / 'undisturbed'}"
+        )
+        assert result.code == 0, result.err
+        return state(tmp_path / "undisturbed" / "cnn" / "version_0")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+)
+@pytest.mark.parametrize(("step", "in_validation"), [(5, False), (8, True)])
+def test_a_signal_saves_and_leaves_with_the_conventional_status(
+    cli: Program, logs: Path, number: int, status: int, step: int, in_validation: bool
+) -> None:
+    stopped = cli(*RUN, *signalled(step, number, in_validation))
+    assert stopped.code == status
+    assert f"stopped after step {step}" in stopped.err
+    assert "Traceback" not in stopped.err
+    last = torch.load(logs / "cnn/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert last["global_step"] == step
+
+
+SCHEDULE = ("--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.gamma=.5")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param((), id="as it is"),
+        pytest.param((*SCHEDULE, "--model.lr_scheduler.step_size=1"), id="schedule of epochs"),
+        pytest.param(
+            (*SCHEDULE, "--model.lr_scheduler.step_size=3", "--model.lr_scheduler_interval=step"),
+            id="schedule of steps",
+        ),
+        pytest.param(("--trainer.accumulate_grad_batches=2",), id="accumulated"),
+        pytest.param(("--trainer.val_check_interval=3",), id="validated within the epoch"),
+        pytest.param(("--trainer.max_epochs=-1", "--trainer.max_steps=14"), id="max_steps"),
+        pytest.param(("--trainer.check_val_every_n_epoch=2",), id="validated every other epoch"),
+        pytest.param(("--best_checkpoint.monitor=train/loss",), id="best by another metric"),
+    ],
+)
+def test_an_interrupted_run_ends_like_an_undisturbed_one(
+    cli: Program, logs: Path, undisturbed: Callable[..., dict[str, Any]], flags: tuple[str, ...]
+) -> None:
+    expected = undisturbed(*flags)
+    # In the middle of the first epoch, at its end, in the middle of the second one.
+    for step, resume in ((2, ()), (4, (LAST,)), (5, (LAST,))):
+        assert cli(*RUN, *flags, *resume, *signalled(step, signal.SIGTERM)).code == 143
+    result = cli(*RUN, *flags, LAST)
+    assert result.code == 0, result.err
+    assert differences(expected, state(logs / "cnn" / "version_0")) == []
+    assert [folder.name for folder in (logs / "cnn").iterdir()] == ["version_0"]
+    # The saved configuration is that of the whole run, not of its last part.
+    assert "ckpt_path: null" in (logs / "cnn" / "version_0" / "config.yaml").read_text()
+    assert "version: null" in (logs / "cnn" / "version_0" / "config.yaml").read_text()
+
+
+def test_last_begins_where_there_is_nothing_to_resume(cli: Program, logs: Path) -> None:
+    result = cli(*RUN, LAST)
+    assert result.code == 0
+    assert "starting from the beginning" in result.err
+    again = cli(*RUN, LAST)
+    assert again.code == 0
+    assert "Nothing was trained" in again.out
+    elsewhere = f"--trainer.logger.save_dir={logs / 'elsewhere'}"
+    assert "--ckpt_path last: no run" in cli("test", LAST, elsewhere).err
+
+
+def test_a_damaged_newest_file_gives_way_to_the_one_before(
+    cli: Program, logs: Path, undisturbed: Callable[..., dict[str, Any]]
+) -> None:
+    expected = undisturbed()
+    assert cli(*RUN, *signalled(7, signal.SIGTERM)).code == 143
+    last = logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1  # one bit: torch.load itself does not notice
+    last.write_bytes(content)
+    resumed = cli(*RUN, LAST, *signalled(8, signal.SIGTERM))
+    assert resumed.code == 143, resumed.err
+    assert "last.ckpt is truncated, damaged or not a checkpoint; going on from" in resumed.err
+    assert read_checkpoint(last.with_name("previous.ckpt"))["global_step"] == 6  # not the damaged
+    assert cli(*RUN, LAST).code == 0
+    assert differences(expected, state(logs / "cnn" / "version_0")) == []
+
+    for name in ("last.ckpt", "previous.ckpt"):
+        last.with_name(name).write_bytes(b"no checkpoint")
+    both = cli(*RUN, LAST)
+    assert both.code == 1
+    assert "previous.ckpt is truncated, damaged" in both.err
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"state_dict": {}}, path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(CheckpointError, match="could not be written"):
+            AtomicCheckpointIO().save_checkpoint({"state_dict": torch.zeros(100_000)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert read_checkpoint(path) == {"state_dict": {}}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_ranks_share_out_the_counts_of_other_ranks(cli: Program, logs: Path) -> None:
+    """An epoch's metrics survive a resume on another number of devices."""
+    from mnist_cnn import KerasCNN, MNISTClassifier
+
+    counts = []
+    for rank in range(3):
+        model = MNISTClassifier(KerasCNN((4, 8), 16))
+        logits, labels = torch.randn(5 + rank, 10), torch.randint(10, (5 + rank,))
+        model.train_metrics.update(value=logits[:, 0], preds=logits, target=labels)
+        counts.append({name: m.metric_state for name, m in model.train_metrics.items()})
+    resumed = []
+    for rank in range(2):
+        model = MNISTClassifier(KerasCNN((4, 8), 16))
+        model._trainer = type("OneOfTwo", (), {"global_rank": rank, "world_size": 2})()
+        model.on_load_checkpoint({"train_metrics": counts})
+        seen: Any = model.train_metrics["accuracy"].metric_state
+        resumed.append(int(seen["tp"] + seen["fn"]))
+    assert resumed == [5 + 7, 6]
+
+
+@pytest.mark.slow
+def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(program: Program, logs: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "mnist_cnn",
+        *RUN[:-2],
+        "--last_checkpoint.every_n_train_steps=1",
+    ]
+    process = subprocess.Popen([*command, f"--trainer.logger.init_args.save_dir={logs}"])
+    temporary = logs / "cnn" / "version_0" / "checkpoints" / ".last.ckpt.tmp"
+    previous = temporary.with_name("previous.ckpt")
+    while not (previous.exists() and temporary.exists()):
+        assert process.poll() is None
+        time.sleep(0.0005)
+    process.kill()
+    process.wait()
+    assert read_checkpoint(temporary.with_name("last.ckpt"))["global_step"] >= 2
+    assert program(*RUN[:-2], LAST).code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--kills=4"], ["--kills=3", "--devices=2"]])
+def test_soak(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.soak", *arguments], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ended bit-identical to the undisturbed one" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(1, 2), (2, 1)])
+def test_a_run_goes_on_with_another_number_of_devices(
+    program: Program,
+    logs: Path,
+    undisturbed: Callable[..., dict[str, Any]],
+    before: int,
+    after: int,
+) -> None:
+    expected = undisturbed()
+    devices = lambda n: [f"--trainer.devices={n}", "--trainer.strategy=ddp"]  # noqa: E731
+    stopped = program(*RUN, *devices(before), *signalled(5, signal.SIGTERM))
+    assert stopped.code == 143, stopped.err
+    resumed = program(*RUN, *devices(after), LAST)
+    assert resumed.code == 0, resumed.err
+    found = state(logs / "cnn" / "version_0")
+    torch.testing.assert_close(found["weights"], expected["weights"], rtol=0, atol=1e-3)
+    assert found["step"] == expected["step"]
+    for tag, points in expected["scalars"].items():
+        assert [step for step, _ in found["scalars"][tag]] == [step for step, _ in points], tag
+        torch.testing.assert_close(
+            torch.tensor([value for _, value in found["scalars"][tag]]),
+            torch.tensor([value for _, value in points]),
+            rtol=0,
+            atol=1e-3,
+        )
