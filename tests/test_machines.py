@@ -1,0 +1,207 @@
+"""Training on several machines: torchrun over a real link between network namespaces, and SLURM.
+
+Both need root, and Debian's iproute2, slurm-wlm and munge; the tests say so when they skip.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+import pytest
+
+from benchmarks.soak import differences, state
+from mnist_cnn.checkpoints import read_checkpoint
+from tests.conftest import CNN, ROOT, Result
+
+Program = Callable[..., Result]
+pytestmark = [pytest.mark.slow, pytest.mark.machines]
+RUN = (
+    *("fit", *CNN, "--trainer.max_epochs=3", "--trainer.limit_train_batches=25"),
+    *("--trainer.limit_val_batches=3", "--trainer.log_every_n_steps=1"),
+    *("--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"),
+    "--last_checkpoint.every_n_train_steps=5",
+)
+TIMEOUT = 10  # seconds after which a silent machine counts as lost
+
+
+def missing(*commands: str) -> str:
+    absent = [command for command in commands if not shutil.which(command, path=PATH)]
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return "needs root"
+    return f"needs {', '.join(absent)}" if absent else ""
+
+
+PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+
+
+class Machines:
+    """Two network namespaces with a veth pair between them: machines that share a disk."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs = logs
+        self.names = [f"mnist{os.getpid()}-{i}" for i in (1, 2)]
+        self.links = [f"veth{os.getpid() % 10**6}{i}" for i in (1, 2)]
+        self.agents: dict[int, psutil.Popen] = {}
+        self.started = 0
+        self.outputs: list[IO[str]] = []
+
+    def __enter__(self) -> Machines:
+        for name in self.names:
+            ip("netns", "add", name)
+            ip("-n", name, "link", "set", "lo", "up")
+        (one, two), (here, there) = self.names, self.links
+        ip("link", "add", here, "netns", one, "type", "veth", "peer", "name", there, "netns", two)
+        for i, (name, link) in enumerate(zip(self.names, self.links, strict=True), 1):
+            ip("-n", name, "addr", "add", f"10.77.0.{i}/24", "dev", link)
+            ip("-n", name, "link", "set", link, "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for machine in self.agents:
+            self.switch_off(machine)
+        for name in self.names:
+            ip("netns", "del", name)
+
+    def start(self, machine: int) -> None:
+        """Start torchrun's agent, and through it the training, on machine 1 or 2."""
+        self.started += 1
+        self.outputs.append((self.logs.parent / f"agent-{machine}-{self.started}").open("w+"))
+        command = [
+            *("ip", "netns", "exec", self.names[machine - 1], sys.executable, "-m"),
+            *("torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--max-restarts=5"),
+            *("--rdzv-backend=c10d", "--rdzv-endpoint=10.77.0.1:29400", "--rdzv-id=mnist"),
+            f"--rdzv-conf=is_host={2 - machine}",
+            *(f"--local-addr=10.77.0.{machine}", "-m", "mnist_cnn", *RUN),
+            *("--config=configs/machines.yaml", "--ckpt_path=last"),
+            f"--trainer.strategy.init_args.timeout=0:00:{TIMEOUT}",
+            f"--trainer.logger.init_args.save_dir={self.logs}",
+            "--trainer.logger.init_args.version=two",
+        ]
+        environment = os.environ | {
+            "PATH": PATH,
+            "GLOO_SOCKET_IFNAME": self.links[machine - 1],
+            "OMP_NUM_THREADS": "1",
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # see configs/machines.yaml
+        }
+        output = self.outputs[-1]
+        self.agents[machine] = psutil.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
+
+    def switch_off(self, machine: int) -> None:
+        """Kill the agent; what it started has to end with it."""
+        agent = self.agents[machine]
+        if agent.poll() is None:
+            family = [agent, *agent.children(recursive=True)]
+            agent.kill()
+            assert not psutil.wait_procs(family, timeout=30)[1]
+
+    def cut_link(self, seconds: float) -> None:
+        ip("-n", self.names[0], "link", "set", self.links[0], "down")
+        time.sleep(seconds)
+        ip("-n", self.names[0], "link", "set", self.links[0], "up")
+
+    def wait_for_step(self, step: int) -> None:
+        """Wait until a checkpoint of this step, or a later one, is there."""
+        last = self.logs / "cnn" / "two" / "checkpoints" / "last.ckpt"
+        deadline = time.monotonic() + 120
+        while not last.exists() or read_checkpoint(last)["global_step"] < step:
+            assert time.monotonic() < deadline, self.report()
+            time.sleep(0.1)
+
+    def wait_for_end(self, restart: bool = False) -> None:
+        """Wait until both agents have ended well; with `restart`, start again those that failed.
+
+        That is what systemd or a scheduler does for an agent.
+        """
+        deadline = time.monotonic() + 300
+        while any(agent.poll() is None or agent.returncode for agent in self.agents.values()):
+            for machine, agent in list(self.agents.items()):
+                if agent.poll():
+                    assert restart, self.report()
+                    self.start(machine)
+            assert time.monotonic() < deadline, self.report()
+            time.sleep(0.5)
+
+    def report(self) -> str:
+        for output in self.outputs:
+            output.flush()
+        return "\n".join(Path(output.name).read_text()[-3000:] for output in self.outputs)
+
+    def state(self) -> dict[str, Any]:
+        return state(self.logs / "cnn" / "two")
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, env=os.environ | {"PATH": PATH})
+
+
+@pytest.fixture
+def machines(logs: Path, mnist_root: Path) -> Iterator[Machines]:
+    if reason := missing("ip"):
+        pytest.skip(reason)
+    with Machines(logs) as both:
+        yield both
+
+
+@pytest.fixture(scope="module")
+def one_machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What one machine with two processes makes of the run, undisturbed."""
+    folder = tmp_path_factory.mktemp("one")
+    flags = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    run = [sys.executable, "-m", "mnist_cnn", *RUN, *flags]
+    subprocess.run([*run, f"--trainer.logger.init_args.save_dir={folder}"], check=True, cwd=ROOT)
+    return state(folder / "cnn" / "version_0")
+
+
+def test_two_machines_train_the_model_of_one(
+    machines: Machines, one_machine: dict[str, Any]
+) -> None:
+    machines.start(1)
+    machines.start(2)
+    machines.wait_for_end()
+    assert differences(one_machine, machines.state()) == []
+
+
+def test_an_agent_that_is_killed_rejoins(machines: Machines, one_machine: dict[str, Any]) -> None:
+    machines.start(1)
+    machines.start(2)
+    machines.wait_for_step(20)
+    machines.switch_off(2)
+    time.sleep(5)
+    assert machines.agents[1].poll() is None, machines.report()  # waits for the other
+    machines.start(2)
+    machines.wait_for_end()
+    assert differences(one_machine, machines.state()) == []
+
+
+def test_a_short_cut_of_the_link_is_waited_for(
+    machines: Machines, one_machine: dict[str, Any]
+) -> None:
+    machines.start(1)
+    machines.start(2)
+    machines.wait_for_step(20)
+    machines.cut_link(3)
+    machines.wait_for_end()
+    assert machines.started == 2
+    assert differences(one_machine, machines.state()) == []
+
+
+def test_a_long_cut_of_the_link_ends_in_no_hang_and_no_damage(
+    machines: Machines, one_machine: dict[str, Any]
+) -> None:
+    machines.start(1)
+    machines.start(2)
+    machines.wait_for_step(20)
+    machines.cut_link(2.5 * TIMEOUT)
+    read_checkpoint(machines.logs / "cnn" / "two" / "checkpoints" / "last.ckpt")
+    machines.wait_for_end(restart=True)
+    assert differences(one_machine, machines.state()) == []
