@@ -1,9 +1,11 @@
 """The device-count table: the losses of 20 steps on 1, 2, 3 and 4 CPU processes.
 
     python -m benchmarks.device_counts
+    python -m benchmarks.device_counts --config configs/exact.yaml
 
 Every run is the command-line program with configs/cnn.yaml: same seed, same global batch, dropout
-on. Three processes do not divide 128, so theirs is compared with one process, both with 126.
+on. Three processes do not divide 128, so theirs is compared with one process, both with 126. Flags
+that this script does not know go to the program.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ RUNS = ((1, 128), (2, 128), (4, 128), (1, 126), (3, 126))
 STEPS, STEPS_OF_WEIGHTS = 20, 5
 
 
-def train(devices: int, batch_size: int, steps: int, folder: Path) -> tuple[Tensor, list[Tensor]]:
+def train(
+    devices: int, batch_size: int, steps: int, folder: Path, flags: list[str]
+) -> tuple[Tensor, list[Tensor]]:
     """Losses (steps,) of the first training steps, and the weights after them."""
     run = [
         *(sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/cnn.yaml"),
@@ -35,7 +39,7 @@ def train(devices: int, batch_size: int, steps: int, folder: Path) -> tuple[Tens
         *("--trainer.limit_val_batches=1", "--trainer.log_every_n_steps=1"),
         *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
         *("--trainer.strategy=ddp",) * (devices > 1),
-        *(f"--data.batch_size={batch_size}", "--trainer.enable_model_summary=false"),
+        *(f"--data.batch_size={batch_size}", "--trainer.enable_model_summary=false", *flags),
         *(f"--trainer.logger.init_args.save_dir={folder}", "--trainer.logger.init_args.name=run"),
         f"--trainer.logger.init_args.version={devices}x{batch_size}-{steps}",
     ]
@@ -70,13 +74,13 @@ def main() -> None:
     """Run all and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=STEPS)
-    args = parser.parse_args()
+    args, flags = parser.parse_known_args()
     columns: dict[tuple[int, int], Tensor] = {}
     weights: dict[tuple[int, int], list[Tensor]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for run in RUNS:
-            columns[run], _ = train(*run, args.steps, Path(folder))
-            _, weights[run] = train(*run, STEPS_OF_WEIGHTS, Path(folder))
+            columns[run], _ = train(*run, args.steps, Path(folder), flags)
+            _, weights[run] = train(*run, STEPS_OF_WEIGHTS, Path(folder), flags)
 
     names = [f"{d} x {b // d}" for d, b in RUNS]
     print("| step | " + " | ".join(names) + " |")

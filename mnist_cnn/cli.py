@@ -201,7 +201,8 @@ class MNISTCLI(LightningCLI):
                 "--trainer.limit_train_batches trains on less"
             )
         if subcommand == "fit":
-            check_global_batch(self.datamodule.batch_size, self.trainer.world_size)
+            data = self.datamodule
+            check_global_batch(data.batch_size, self.trainer.world_size, data.chunks)
         check_writable(self.trainer)
         if self.checkpoint is not None:
             check_fits(self.checkpoint, self.model, self.config[subcommand].ckpt_path)

@@ -25,6 +25,7 @@ class Batch(NamedTuple):
     labels: Tensor  # (B,) int64
     first_row: int  # the row of the global batch that is the first of this share
     global_size: int  # images in the global batch, all ranks together
+    chunks: tuple[int, ...] = ()  # images in each chunk of this share; see `exact`
 
 
 class Share(NamedTuple):
@@ -33,6 +34,7 @@ class Share(NamedTuple):
     indices: Tensor  # (B,) int64, into the data set
     first_row: int
     global_size: int
+    chunks: tuple[int, ...] = ()
 
 
 class LabelledImages(Dataset[Batch]):
@@ -46,8 +48,8 @@ class LabelledImages(Dataset[Batch]):
         return len(self.labels)
 
     def __getitem__(self, share: Share) -> Batch:
-        indices, first_row, global_size = share
-        return Batch(self.images[indices], self.labels[indices], first_row, global_size)
+        images, labels = self.images[share.indices], self.labels[share.indices]
+        return Batch(images, labels, share.first_row, share.global_size, share.chunks)
 
 
 class GlobalBatchSampler(DistributedSampler[Share]):
@@ -65,11 +67,12 @@ class GlobalBatchSampler(DistributedSampler[Share]):
         num_replicas: Number of ranks.
         rank: This rank.
         seed: The run's seed.
+        chunks: If not 0, the shares are made of that many pieces of the global batch.
         batches_done: Says how many batches of the epoch are to be left out, since a resumed run
             has them behind it.
 
     Raises:
-        ValueError: If the ranks do not divide `batch_size`.
+        ValueError: If the ranks do not divide `batch_size`, or `chunks`.
     """
 
     def __init__(
@@ -81,12 +84,14 @@ class GlobalBatchSampler(DistributedSampler[Share]):
         num_replicas: int = 1,
         rank: int = 0,
         seed: int = 0,
+        chunks: int = 0,
         batches_done: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle, seed=seed)
-        check_global_batch(batch_size, num_replicas)
+        check_global_batch(batch_size, num_replicas, chunks)
         self.size = len(dataset)
         self.batch_size = batch_size
+        self.chunks = chunks
         self.batches_done = batches_done
 
     def __len__(self) -> int:
@@ -94,9 +99,12 @@ class GlobalBatchSampler(DistributedSampler[Share]):
 
     def __iter__(self) -> Iterator[Share]:
         for indices in self._order().split(self.batch_size)[self.batches_done() :]:
-            shares = indices.tensor_split(self.num_replicas)
-            first_row = sum(map(len, shares[: self.rank]))
-            yield Share(shares[self.rank], first_row, len(indices))
+            pieces = indices.tensor_split(self.chunks or self.num_replicas)
+            mine = len(pieces) // self.num_replicas
+            first, end = self.rank * mine, (self.rank + 1) * mine
+            first_row = sum(map(len, pieces[:first]))
+            chunks = tuple(map(len, pieces[first:end])) if self.chunks else ()
+            yield Share(torch.cat(pieces[first:end]), first_row, len(indices), chunks)
 
     def _order(self) -> Tensor:
         if not self.shuffle:
@@ -105,17 +113,23 @@ class GlobalBatchSampler(DistributedSampler[Share]):
         return torch.randperm(self.size, generator=generator)
 
 
-def check_global_batch(batch_size: int, world_size: int) -> None:
+def check_global_batch(batch_size: int, world_size: int, chunks: int = 0) -> None:
     """Refuse a global batch that the devices cannot share equally.
 
     Raises:
-        ValueError: If `world_size` does not divide `batch_size`.
+        ValueError: If `world_size` does not divide `batch_size`, or `chunks`.
     """
     if batch_size < 1 or batch_size % world_size:
         nearest = max(1, round(batch_size / world_size)) * world_size
         raise ValueError(
             f"--data.batch_size {batch_size} is the global batch, which {world_size} device(s) "
             f"share equally: choose a multiple of {world_size}, {nearest} for instance"
+        )
+
+    if chunks < 0 or chunks % world_size or chunks > batch_size:
+        raise ValueError(
+            f"--data.chunks {chunks}: must be a multiple of the {world_size} device(s) and at most "
+            f"--data.batch_size {batch_size}, or 0"
         )
 
 
@@ -133,6 +147,9 @@ class MNISTDataModule(LightningDataModule):
             rounding, the same ones in every run whatever the seed. 0 validates on the test images.
         eval_batch_size: Images a validation, test or prediction step sees on all devices together.
             It changes no figure.
+        chunks: If not 0, the gradient of a batch is computed in that many chunks and summed in
+            fixed point, so that any number of devices that divides it trains the same model to the
+            bit; without, up to rounding. Costs time: see the README.
 
     Raises:
         ValueError: If a size is out of its range.
@@ -144,6 +161,7 @@ class MNISTDataModule(LightningDataModule):
         batch_size: int = 128,
         val_size: int = 0,
         eval_batch_size: int = 128,
+        chunks: int = 0,
     ) -> None:
         super().__init__()
         if not 0 <= val_size < 60_000:
@@ -154,6 +172,7 @@ class MNISTDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.val_size = val_size
         self.eval_batch_size = eval_batch_size
+        self.chunks = chunks
         self.save_hyperparameters()
         self.train_set: LabelledImages
         self.val_set: LabelledImages
@@ -207,6 +226,7 @@ class MNISTDataModule(LightningDataModule):
             num_replicas=world_size,
             rank=trainer.global_rank if trainer else 0,
             seed=global_seed(),
+            chunks=self.chunks if shuffle else 0,
         )
         if shuffle and trainer:
             batches = trainer.fit_loop.epoch_loop.batch_progress

@@ -16,6 +16,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_cnn.data import Batch
+from mnist_cnn.exact import ExactSum
 from mnist_cnn.randomness import global_seed, keyed_dropout
 from mnist_cnn.runs import gather
 
@@ -47,6 +48,7 @@ class MNISTClassifier(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
+        self.exact_sum: ExactSum | None = None
         # Plain numbers and strings only, so that checkpoints load as weights only.
         self.save_hyperparameters({"net": describe(net)})
         self.example_input_array = torch.zeros(1, 28, 28, dtype=torch.uint8)
@@ -100,11 +102,42 @@ class MNISTClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         step = (global_seed(), self.current_epoch, batch_idx)
+        if batch.chunks:
+            return self._step_in_chunks(batch, step)
         with keyed_dropout(self.net, *step, first_row=batch.first_row, device=self.device):
             _, losses = self._measure(batch, self.train_metrics)
         # Lightning averages gradients over the ranks, whose shares can differ by one image: so
         # this is the mean over the global batch, for every number of ranks.
         return losses.sum() * (self.trainer.world_size / batch.global_size)
+
+    def _step_in_chunks(self, batch: Batch, step: tuple[int, ...]) -> Tensor:
+        """The loss, as of `training_step`; the gradient, of all ranks, is left in `exact_sum`."""
+        self.exact_sum, total, row = ExactSum(), torch.zeros((), device=self.device), 0
+        for size in batch.chunks:
+            images, labels = batch.images[row : row + size], batch.labels[row : row + size]
+            chunk = batch._replace(images=images, labels=labels)
+            first_row = batch.first_row + row
+            with keyed_dropout(self.net, *step, first_row=first_row, device=self.device):
+                _, losses = self._measure(chunk, self.train_metrics)
+            loss = losses.sum() / batch.global_size
+            # Not backward(): DistributedDataParallel would sum the gradients in its own way.
+            self.exact_sum.add(torch.autograd.grad(loss, self._trained()))
+            total, row = total + loss.detach(), row + size
+        if self.trainer.world_size > 1:
+            self.exact_sum.all_reduce()
+        return total * self.trainer.world_size
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if self.exact_sum is None:
+            super().backward(loss, *args, **kwargs)
+            return
+        batches = self.trainer.accumulate_grad_batches
+        for weight, total in zip(self._trained(), self.exact_sum.totals, strict=True):
+            gradient = (total / batches).to(weight.dtype)
+            weight.grad = gradient if weight.grad is None else weight.grad + gradient
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [weight for weight in self.net.parameters() if weight.requires_grad]
 
     def validation_step(self, batch: Batch) -> Tensor:
         logits, _ = self._measure(batch, self.val_metrics)

@@ -205,3 +205,138 @@ def test_a_long_cut_of_the_link_ends_in_no_hang_and_no_damage(
     read_checkpoint(machines.logs / "cnn" / "two" / "checkpoints" / "last.ckpt")
     machines.wait_for_end(restart=True)
     assert differences(one_machine, machines.state()) == []
+
+
+class Slurm:
+    """A cluster of one node: munge, the controller and the node's daemon, all in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {
+            "PATH": PATH,
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "PYTHON": sys.executable,
+        }
+        self.daemons: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Slurm:
+        host = os.uname().nodename.partition(".")[0]
+        key = self.folder / "munge.key"
+        key.touch(mode=0o600)
+        key.write_bytes(os.urandom(128))
+        (self.folder / "slurm.conf").write_text(
+            SLURM_CONF.format(folder=self.folder, host=host, cores=os.cpu_count())
+        )
+        for name in ("state", "spool"):
+            (self.folder / name).mkdir()
+        munge = [f"--{n}-file={self.folder}/munge.{n}" for n in ("key", "pid", "log", "seed")]
+        socket = f"--socket={self.folder}/munge.socket"
+        for command in (
+            ["munged", "--force", "--foreground", *munge, socket],
+            ["slurmctld", "-D"],
+            ["slurmd", "-D"],
+        ):
+            output = (self.folder / f"{command[0]}.out").open("w")
+            self.daemons.append(
+                subprocess.Popen(command, env=self.environment, stdout=output, stderr=output)
+            )
+            time.sleep(1)
+        deadline = time.monotonic() + 60
+        while "idle" not in self.ask("sinfo", "--noheader", "--format=%t"):
+            assert time.monotonic() < deadline, self.report()
+            time.sleep(0.5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if any(daemon.poll() is None for daemon in self.daemons):
+            self.ask("scancel", "--user=root")
+        for daemon in reversed(self.daemons):
+            daemon.terminate()
+            daemon.wait(30)
+
+    def ask(self, *command: str) -> str:
+        done = subprocess.run(
+            command, env=self.environment, cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        return done.stdout + done.stderr
+
+    def report(self) -> str:
+        return "\n".join(file.read_text()[-2000:] for file in self.folder.glob("*.out"))
+
+
+SLURM_CONF = """\
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort=16817
+SlurmdPort=16818
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CredType=cred/munge
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+MpiDefault=none
+SwitchType=switch/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
+PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+#: More than the minute and a half that the job is given at a time.
+LONG_RUN = (
+    *("--trainer.max_epochs=3", "--trainer.limit_train_batches=400"),
+    *("--trainer.limit_val_batches=3", "--trainer.log_every_n_steps=1", "--trainer.devices=2"),
+    "--trainer.accelerator=cpu",
+)
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, mnist_root: Path) -> Iterator[Slurm]:
+    if reason := missing("slurmctld", "slurmd", "munged", "sbatch"):
+        pytest.skip(reason)
+    folder = tmp_path / "slurm"
+    folder.mkdir()
+    with Slurm(folder) as cluster:
+        yield cluster
+
+
+def test_slurm_requeues_at_the_time_limit_and_finishes(
+    slurm: Slurm, program: Program, logs: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "job"
+    # SLURM sends the signal up to a minute earlier than it is told.
+    limits = ["--time=2", "--signal=USR1@20", "--nodes=1", "--ntasks=2", "--ntasks-per-node=2"]
+    flags = [*LONG_RUN, "--trainer.num_nodes=1", f"--trainer.logger.init_args.save_dir={logs}"]
+    submit = ["sbatch", "--parsable", *limits, f"--output={output}", "configs/slurm.sbatch", *flags]
+    job = slurm.ask(*submit).strip()
+    assert job.isdecimal(), job
+    deadline = time.monotonic() + 900
+    while (status := slurm.ask("squeue", "--noheader", "--format=%T %r", "--states=all")).strip():
+        assert time.monotonic() < deadline, status + slurm.report()
+        if "COMPLETED" in status:
+            break
+        assert "FAILED" not in status, output.read_text()
+        assert "TIMEOUT" not in status, output.read_text()
+        if "BeginTime" in status:  # SLURM lets a requeued job wait for two minutes
+            slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+        time.sleep(1)
+    text = output.read_text()
+    assert "SIGUSR1: stopped after step" in text
+    assert f"requeueing job {job}" in text
+    assert "Best val_accuracy" in text
+
+    whole = tmp_path / "whole"
+    undisturbed = program(
+        *("fit", *CNN, *LONG_RUN, "--trainer.strategy=ddp"),
+        f"--trainer.logger.init_args.save_dir={whole}",
+        timeout=900,
+    )
+    assert undisturbed.code == 0, undisturbed.err
+    found = state(logs / "cnn" / f"slurm-{job}")
+    assert differences(state(whole / "cnn" / "version_0"), found) == []

@@ -1,0 +1,106 @@
+"""One model, to the bit, on any number of devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.soak import differences, state
+from mnist_cnn.data import GlobalBatchSampler, MNISTDataModule
+from mnist_cnn.exact import ExactSum
+from tests.conftest import CNN, Result
+
+Program = Callable[..., Result]
+
+
+def test_a_sum_does_not_depend_on_the_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    size = 10.0 ** torch.randint(-8, 2, (64, 1000), generator=generator)
+    terms = torch.randn(64, 1000, generator=generator) * size
+    sums = []
+    for order in (range(64), reversed(range(64)), torch.randperm(64, generator=generator).tolist()):
+        halves = ExactSum(), ExactSum()  # as two devices would have it
+        for place, i in enumerate(order):
+            halves[place % 2].add([terms[i]])
+        halves[0].add(halves[1].totals)
+        sums.append(halves[0].totals[0])
+    assert torch.equal(sums[0], sums[1])
+    assert torch.equal(sums[0], sums[2])
+    torch.testing.assert_close(sums[0], terms.double().sum(0), rtol=0, atol=64 * 2.0**-45)
+    assert not torch.equal(terms.sum(0), terms.flip(0).sum(0))  # what it is there for
+
+
+@pytest.mark.parametrize(("batch_size", "ranks"), [(128, 4), (126, 3)])
+def test_shares_are_made_of_the_same_chunks(
+    mnist: MNISTDataModule, batch_size: int, ranks: int
+) -> None:
+    def chunks(ranks: int) -> list[list[int]]:
+        samplers = [
+            GlobalBatchSampler(
+                mnist.train_set, batch_size, shuffle=True, num_replicas=ranks, rank=r, chunks=12
+            )
+            for r in range(ranks)
+        ]
+        found = []
+        for shares in zip(*samplers, strict=True):
+            row = 0
+            for share in shares:
+                assert share.first_row == row
+                row += len(share.indices)
+                found += [piece.tolist() for piece in share.indices.split(share.chunks)]
+            assert row == share.global_size
+        return found
+
+    one = chunks(1)
+    assert sum(map(len, one)) == 60_000
+    assert chunks(2) == one
+    assert chunks(ranks) == one
+
+
+def test_chunks_change_nothing_but_rounding(cli: Program, tmp_path: Path) -> None:
+    weights = []
+    for chunks in (0, 4):
+        result = cli(
+            *("fit", *CNN, "--trainer.max_epochs=1", "--trainer.limit_train_batches=5"),
+            *("--trainer.limit_val_batches=1", f"--data.chunks={chunks}"),
+            f"--trainer.logger.init_args.save_dir={tmp_path / str(chunks)}",
+        )
+        assert result.code == 0, result.err
+        path = tmp_path / str(chunks) / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
+        weights.append(torch.load(path, weights_only=True)["state_dict"])
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-5)
+    assert differences(*weights)
+
+
+def test_chunks_that_the_devices_cannot_share_are_refused(cli: Program) -> None:
+    devices = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu")
+    result = cli("fit", *CNN, "--data.chunks=3", *devices)
+    assert result.code == 1
+    assert "--data.chunks 3: must be a multiple of the 2 device(s)" in result.err
+
+
+@pytest.mark.slow
+def test_any_number_of_devices_trains_the_same_model_to_the_bit(
+    program: Program, tmp_path: Path
+) -> None:
+    found = {}
+    for devices in (1, 2, 4):
+        logs = tmp_path / str(devices)
+        result = program(
+            *("fit", *CNN, "--config=configs/exact.yaml", "--trainer.max_epochs=2"),
+            *("--trainer.limit_train_batches=20", "--trainer.accelerator=cpu"),
+            *(f"--trainer.devices={devices}", "--trainer.strategy=ddp"),
+            f"--trainer.logger.init_args.save_dir={logs}",
+        )
+        assert result.code == 0, result.err
+        found[devices] = state(logs / "cnn" / "version_0")
+    for devices in (2, 4):
+        for part in ("weights", "optimizer", "step", "best weights"):
+            assert differences(found[1][part], found[devices][part]) == []
+        # The confusion matrix and all else that is drawn from counts.
+        assert found[1]["images"].keys() == found[devices]["images"].keys()
+        assert found[1]["images"] == found[devices]["images"]
+        assert found[1]["scalars"]["val/accuracy"] == found[devices]["scalars"]["val/accuracy"]
