@@ -22,10 +22,9 @@ def datamodule(trainer: Trainer) -> LightningDataModule | None:
 def curves(trainer: Trainer) -> dict[str, float]:
     """The figures of the epoch that ends. To be called on all ranks, which compute them together.
 
-    Without those of an earlier validation, which Lightning keeps until the next.
+    Without those of an earlier epoch's validation, which Lightning keeps until the next.
     """
-    interval = trainer.check_val_every_n_epoch
-    validated = interval is None or (trainer.current_epoch + 1) % interval == 0
+    validated = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.ready > 0
     tags = [tag for tag in CURVES if validated or not tag.startswith("val/")]
     metrics = trainer.callback_metrics
     return {tag: float(metrics[tag]) for tag in tags if tag in metrics}

@@ -39,24 +39,30 @@ RUN = (
 LAST = "--ckpt_path=last"
 
 
-class SignalAt(Callback):
-    """Sends the process a signal in a step, or in the validation after it."""
+CRASH = 0
 
-    def __init__(self, step: int, number: int, in_validation: bool = False) -> None:
-        self.step, self.number, self.in_validation = step, number, in_validation
+
+class InterruptAt(Callback):
+    """Sends the process a signal in a batch, or in the validation after it; or crashes there."""
+
+    def __init__(self, batch: int, number: int, in_validation: bool = False) -> None:
+        self.batch, self.number, self.in_validation = batch, number, in_validation
 
     def send(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step == self.step and trainer.validating == self.in_validation:
-            self.step = -1  # once
+        batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
+        if batches == self.batch and trainer.validating == self.in_validation:
+            self.batch = -1  # once
+            if self.number == CRASH:
+                raise RuntimeError("crashed")
             os.kill(os.getpid(), self.number)
 
     on_train_batch_end = send  # type: ignore[assignment]
     on_validation_batch_end = send  # type: ignore[assignment]
 
 
-def signalled(step: int, number: int, in_validation: bool = False) -> list[str]:
-    init_args = {"step": step, "number": number, "in_validation": in_validation}
-    callback = [{"class_path": "tests.test_resume.SignalAt", "init_args": init_args}]
+def interrupted(batch: int, number: int, in_validation: bool = False) -> list[str]:
+    init_args = {"batch": batch, "number": number, "in_validation": in_validation}
+    callback = [{"class_path": "tests.test_resume.InterruptAt", "init_args": init_args}]
     return [f"--trainer.callbacks={json.dumps(callback)}"]
 
 
@@ -73,13 +79,18 @@ def undisturbed(cli: Program, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+    ("number", "status", "step", "in_validation"),
+    [
+        (signal.SIGTERM, 143, 5, False),
+        (signal.SIGINT, 130, 5, False),
+        (signal.SIGUSR1, 138, 5, False),
+        (signal.SIGTERM, 143, 8, True),
+    ],
 )
-@pytest.mark.parametrize(("step", "in_validation"), [(5, False), (8, True)])
 def test_a_signal_saves_and_leaves_with_the_conventional_status(
     cli: Program, logs: Path, number: int, status: int, step: int, in_validation: bool
 ) -> None:
-    stopped = cli(*RUN, *signalled(step, number, in_validation))
+    stopped = cli(*RUN, *interrupted(step, number, in_validation))
     assert stopped.code == status
     assert f"stopped after step {step}" in stopped.err
     assert "Traceback" not in stopped.err
@@ -90,20 +101,27 @@ def test_a_signal_saves_and_leaves_with_the_conventional_status(
 SCHEDULE = ("--model.lr_scheduler=torch.optim.lr_scheduler.StepLR", "--model.lr_scheduler.gamma=.5")
 
 
+#: What Lightning resumes in other ways each.
+VARIANTS = {
+    "schedule of epochs": (*SCHEDULE, "--model.lr_scheduler.step_size=1"),
+    "schedule of steps": (
+        *(*SCHEDULE, "--model.lr_scheduler.step_size=3"),
+        "--model.lr_scheduler_interval=step",
+    ),
+    "accumulated": ("--trainer.accumulate_grad_batches=2",),
+    "validated within the epoch": ("--trainer.val_check_interval=3",),
+    "validated every other epoch": ("--trainer.check_val_every_n_epoch=2",),
+    "best by another metric": ("--best_checkpoint.monitor=train/loss",),
+    "exact sums": ("--data.chunks=4",),
+}
+
+
 @pytest.mark.parametrize(
     "flags",
     [
         pytest.param((), id="as it is"),
-        pytest.param((*SCHEDULE, "--model.lr_scheduler.step_size=1"), id="schedule of epochs"),
-        pytest.param(
-            (*SCHEDULE, "--model.lr_scheduler.step_size=3", "--model.lr_scheduler_interval=step"),
-            id="schedule of steps",
-        ),
-        pytest.param(("--trainer.accumulate_grad_batches=2",), id="accumulated"),
-        pytest.param(("--trainer.val_check_interval=3",), id="validated within the epoch"),
-        pytest.param(("--trainer.max_epochs=-1", "--trainer.max_steps=14"), id="max_steps"),
-        pytest.param(("--trainer.check_val_every_n_epoch=2",), id="validated every other epoch"),
-        pytest.param(("--best_checkpoint.monitor=train/loss",), id="best by another metric"),
+        pytest.param(("--trainer.max_epochs=-1", "--trainer.max_steps=15"), id="max_steps"),
+        *(pytest.param(v, id=name, marks=pytest.mark.slow) for name, v in VARIANTS.items()),
     ],
 )
 def test_an_interrupted_run_ends_like_an_undisturbed_one(
@@ -111,8 +129,12 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
 ) -> None:
     expected = undisturbed(*flags)
     # In the middle of the first epoch, at its end, in the middle of the second one.
-    for step, resume in ((2, ()), (4, (LAST,)), (5, (LAST,))):
-        assert cli(*RUN, *flags, *resume, *signalled(step, signal.SIGTERM)).code == 143
+    for batch, number, code in (
+        *((3, signal.SIGTERM, 143), (6, CRASH, 1), (8, signal.SIGTERM, 143)),
+        *((13, signal.SIGTERM, 143), (15, CRASH, 1)),
+    ):
+        result = cli(*RUN, *flags, LAST, *interrupted(batch, number))
+        assert result.code == code, result.err
     result = cli(*RUN, *flags, LAST)
     assert result.code == 0, result.err
     assert differences(expected, state(logs / "cnn" / "version_0")) == []
@@ -137,12 +159,12 @@ def test_a_damaged_newest_file_gives_way_to_the_one_before(
     cli: Program, logs: Path, undisturbed: Callable[..., dict[str, Any]]
 ) -> None:
     expected = undisturbed()
-    assert cli(*RUN, *signalled(7, signal.SIGTERM)).code == 143
+    assert cli(*RUN, *interrupted(7, signal.SIGTERM)).code == 143
     last = logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
     content = bytearray(last.read_bytes())
     content[len(content) // 2] ^= 1  # one bit: torch.load itself does not notice
     last.write_bytes(content)
-    resumed = cli(*RUN, LAST, *signalled(8, signal.SIGTERM))
+    resumed = cli(*RUN, LAST, *interrupted(8, signal.SIGTERM))
     assert resumed.code == 143, resumed.err
     assert "last.ckpt is truncated, damaged or not a checkpoint; going on from" in resumed.err
     assert read_checkpoint(last.with_name("previous.ckpt"))["global_step"] == 6  # not the damaged
@@ -232,7 +254,7 @@ def test_a_run_goes_on_with_another_number_of_devices(
 ) -> None:
     expected = undisturbed()
     devices = lambda n: [f"--trainer.devices={n}", "--trainer.strategy=ddp"]  # noqa: E731
-    stopped = program(*RUN, *devices(before), *signalled(5, signal.SIGTERM))
+    stopped = program(*RUN, *devices(before), *interrupted(5, signal.SIGTERM))
     assert stopped.code == 143, stopped.err
     resumed = program(*RUN, *devices(after), LAST)
     assert resumed.code == 0, resumed.err
