@@ -122,21 +122,23 @@ def main() -> None:
     run = lambda name: folder / name / "cnn" / "version_0"  # noqa: E731
 
     start = time.perf_counter()
-    subprocess.run(command(folder / "undisturbed", args.devices, False), check=True, cwd=ROOT)
+    undisturbed_run = command(folder / "undisturbed", args.devices, False)
+    subprocess.run(undisturbed_run, check=True, cwd=ROOT, capture_output=True)
     undisturbed, seconds = state(run("undisturbed")), time.perf_counter() - start
 
-    kills = saving = runs = 0
+    kills = starting = saving = runs = 0
     while kills < args.kills or (folder / "killed").exists():
         log = (folder / "log").open("w")
+        last_kill = kills >= args.kills
         process = psutil.Popen(
             command(folder / "killed", args.devices, True), cwd=ROOT, stdout=log, stderr=log
         )
-        last_kill = kills >= args.kills
         victim = kill_at(process, 10 * seconds if last_kill else random.uniform(0, 0.7 * seconds))
         if victim:
             kills += 1
             half = list(folder.glob("killed/cnn/*/checkpoints/.*.tmp"))
             saving += bool(half)
+            starting += "Train on" not in (folder / "log").read_text()
             print(f"kill {kills}: {victim}{', while saving' if half else ''}", flush=True)
         elif process.returncode:
             sys.exit(f"a resumed run failed: see {folder / 'log'}")
@@ -148,8 +150,9 @@ def main() -> None:
             shutil.rmtree(folder / "killed")
     shutil.rmtree(folder)
     print(
-        f"{kills} of {kills} kills survived on {args.devices} device(s), {saving} of them while a "
-        f"checkpoint was being written; {runs} run(s) ended bit-identical to the undisturbed one"
+        f"{kills} of {kills} kills survived on {args.devices} device(s): {starting} while the "
+        f"program started, {saving} while a checkpoint was being written, the others in training "
+        f"and validation; {runs} run(s) ended bit-identical to the undisturbed one"
     )
 
 
