@@ -136,8 +136,11 @@ def main() -> None:
         victim = kill_at(process, 10 * seconds if last_kill else random.uniform(0, 0.7 * seconds))
         if victim:
             kills += 1
-            half = list(folder.glob("killed/cnn/*/checkpoints/.*.tmp"))
-            saving += bool(half)
+            half = any(
+                file.stat().st_mtime > process.create_time()
+                for file in folder.glob("killed/cnn/*/checkpoints/.*.tmp")
+            )
+            saving += half
             starting += "Train on" not in (folder / "log").read_text()
             print(f"kill {kills}: {victim}{', while saving' if half else ''}", flush=True)
         elif process.returncode:
