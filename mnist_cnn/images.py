@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageSequence
 from torch import Tensor
 
-from mnist_cnn.ink import NoInkError, find_ink, set_stroke_width
+from mnist_cnn.ink import NoInkError, find_ink
+from mnist_cnn.strokes import fit_square
 
 Array = NDArray[np.float32]
 
@@ -111,7 +112,7 @@ def normalise(picture: Image.Image) -> Tensor:
         return torch.from_numpy(ready)
     try:
         ink = find_ink(grey(picture))
-        return torch.from_numpy(_centre(set_stroke_width(ink, BOX)))
+        return torch.from_numpy(_centre(fit_square(ink, BOX)))
     except NoInkError as error:
         raise PictureError(str(error)) from None
 
