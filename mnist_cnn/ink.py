@@ -78,17 +78,17 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
     if not inks:
         raise NoInkError("has no ink: nothing in it differs from its border")
     ink = likeliest(inks)
-    kept = digit_parts(ink)
-    mask = np.isin(ink.labels, [part.label for part in kept])
-    top, bottom, left, right = bounds(mask)
-    size = max(bottom - top, right - left)
     scale = max(values.shape) / max(small.shape)
-    if looks and is_card(mask[top:bottom, left:right]):
-        inset = max(2, size // 20)
+    if looks and (card := find_card(ink)):
+        (top, bottom), (left, right) = ((s.start, s.stop) for s in card.box)
+        inset = max(2, max(bottom - top, right - left) // 20)
         box = (top + inset, bottom - inset, left + inset, right - inset)
         inner = crop(values, box, scale)
-        if np.ptp(inner) > 0.2 * np.ptp(values) and min(inner.shape) > 8:
+        if np.ptp(inner) > 0.2 * np.ptp(values):
             return find_ink(inner, looks - 1)
+    mask = np.isin(ink.labels, [part.label for part in digit_parts(ink)])
+    top, bottom, left, right = bounds(mask)
+    size = max(bottom - top, right - left)
     if looks and scale > 1.5 and size < WORK_SIDE / 3:
         margin = size // 2 + 1
         box = (top - margin, bottom + margin, left - margin, right + margin)
@@ -100,15 +100,21 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
 
 
 def likeliest(inks: list[Ink]) -> Ink:
-    """The polarity whose best part is best; but a sheet is less than what is written on it."""
+    """The polarity whose best part is best, but no sheet behind strokes, nor a hole in them."""
     inks = sorted(inks, key=lambda ink: -ink.best.score)
-    if len(inks) == 2:
-        outer, inner = inks[0].best, inks[1].best
-        (top, bottom), (left, right) = ((s.start, s.stop) for s in outer.box)
-        solid = outer.area > 0.45 * (bottom - top) * (right - left)
-        if solid and encloses(outer, inner) and inner.score > 0.3 * outer.score:
+    if len(inks) == 2 and inks[1].best.score > 0.25 * inks[0].best.score:
+        best, other = inks[0].best, inks[1].best
+        if encloses(best, other) and is_solid(best):
+            return inks[1]
+        if encloses(other, best) and not is_solid(other):
             return inks[1]
     return inks[0]
+
+
+def is_solid(part: Part) -> bool:
+    """Whether a part fills more of its box than strokes do."""
+    rows, columns = part.box
+    return part.area > 0.5 * (rows.stop - rows.start) * (columns.stop - columns.start)
 
 
 def encloses(outer: Part, inner: Part) -> bool:
@@ -135,9 +141,10 @@ def separate(values: Array, sign: int, prior: float) -> Ink:
     labels, _ = ndimage.label(depth > threshold, structure=EIGHT)
     outside = np.isin(labels, ring(labels)[ring(labels) > 0])
     tail &= ndimage.maximum_filter(outside, 7) == 0
-    if outside.any() and tail.any():
-        threshold = min(threshold, max(floor, 0.8 * otsu(depth[tail])))
-    ink = label_parts(depth, threshold, prior)
+    found = [(threshold, label_parts(depth, threshold, prior))]
+    if outside.any() and tail.any() and (lower := max(floor, 0.8 * otsu(depth[tail]))) < threshold:
+        found.append((lower, label_parts(depth, lower, prior)))
+    threshold, ink = max(found, key=lambda pair: pair[1].parts and pair[1].best.score or 0)
     return ink._replace(depth=np.clip(depth - threshold / 2, 0, None))
 
 
@@ -163,7 +170,8 @@ def label_parts(depth: Array, threshold: float, prior: float) -> Ink:
         counts = np.bincount(by.ravel(), minlength=count + 1)
         return np.bincount(by.ravel(), of.ravel(), minlength=count + 1) / np.maximum(counts, 1)
 
-    widths, contrasts, edges = 4 * mean(inside, labels) - 2, mean(depth, labels), mean(steps, rim)
+    widths, contrasts = 4 * mean(inside, labels) - 2, mean(depth, labels)
+    sharp = mean(steps > 0.06 * contrasts[rim], rim)
     parts = []
     within = areas * (at_border < 0.05)
     largest = within.max() or areas.max()
@@ -173,7 +181,7 @@ def label_parts(depth: Array, threshold: float, prior: float) -> Ink:
             prior
             * (extent / max(mask.shape)) ** 0.5
             * np.clip((0.45 - widths[label] / extent) / 0.2, 0.05, 1)  # strokes, not a blob
-            * np.clip(edges[label] / contrasts[label] / 0.08, 0.05, 1)  # unlike shadows and glare
+            * np.clip(2 * sharp[label] - 0.7, 0.05, 1)  # edges all around, unlike light and shadow
             * contrasts[label]
             * (np.clip(1 - at_border[label], 0.05, 0.6) if at_border[label] else 1)
         )
@@ -210,9 +218,12 @@ def is_frame(part: Part, ink: Ink) -> bool:
     return any(encloses(part, other) for other in ink.parts)
 
 
-def is_card(mask: Mask) -> bool:
-    """Whether a cropped mask is a sheet with something on it rather than strokes."""
-    return hugs(mask, 0.7) and ndimage.binary_fill_holes(mask).mean() > 0.85 and mask.mean() > 0.5
+def find_card(ink: Ink) -> Part | None:
+    """A part that is a sheet with something on it rather than strokes, the largest."""
+    part = max(ink.parts, key=lambda part: part.area)
+    mask = ink.labels[part.box] == part.label
+    solid = is_solid(part) and min(mask.shape) > 16 and hugs(mask, 0.7)
+    return part if solid and ndimage.binary_fill_holes(mask).mean() > 0.85 else None
 
 
 def hugs(mask: Mask, share: float) -> bool:
