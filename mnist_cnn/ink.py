@@ -144,7 +144,7 @@ def separate(values: Array, sign: int, prior: float) -> Ink:
     found = [(threshold, label_parts(depth, threshold, prior))]
     if outside.any() and tail.any() and (lower := max(floor, 0.8 * otsu(depth[tail]))) < threshold:
         found.append((lower, label_parts(depth, lower, prior)))
-    threshold, ink = max(found, key=lambda pair: pair[1].parts and pair[1].best.score or 0)
+    threshold, ink = max(found, key=lambda pair: (pair[1].parts and pair[1].best.score) or 0)
     return ink._replace(depth=np.clip(depth - threshold / 2, 0, None))
 
 
@@ -200,7 +200,8 @@ def digit_parts(ink: Ink) -> list[Part]:
     extent = max(s.stop - s.start for s in best.box)
     kept = []
     for part in parts:
-        gaps = [max(0, a.start - b.stop, b.start - a.stop) for a, b in zip(part.box, best.box)]
+        pairs = zip(part.box, best.box, strict=True)
+        gaps = [max(0, a.start - b.stop, b.start - a.stop) for a, b in pairs]
         if part is best or (
             part.area >= 0.04 * best.area
             and part.score >= 0.02 * best.score
@@ -295,6 +296,8 @@ def noise_of(values: Array) -> float:
 
 def otsu(values: Array) -> float:
     """The threshold that splits values into the two most distinct classes (N. Otsu, 1979)."""
+    if np.ptp(values) < 1e-6:
+        return float(values[0])
     counts, edges = np.histogram(values, bins=128)
     middles = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)

@@ -60,9 +60,8 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        is_files = isinstance(batch, PictureBatch)
-        rest = (batch.pages, batch.failures) if is_files else ([], [])
-        self.mine.append(Predicted(outputs.cpu(), *rest))
+        read = (batch.pages, batch.failures) if isinstance(batch, PictureBatch) else ([], [])
+        self.mine.append(Predicted(outputs.cpu(), *read))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         by_rank = gather(trainer, self.mine)
@@ -101,9 +100,7 @@ def _write_csv(path: Path, keys: list[dict[str, str | int]], probabilities: Tens
         table.writerow([*names, "digit", "confidence", *classes])
         for key, row in zip(keys, probabilities, strict=True):
             figures = (f"{p:.6f}" for p in row.tolist())
-            table.writerow(
-                [*key.values(), int(row.argmax()), f"{float(row.max()):.6f}", *figures]
-            )
+            table.writerow([*key.values(), int(row.argmax()), f"{float(row.max()):.6f}", *figures])
 
 
 def _write_json(path: Path, keys: list[dict[str, str | int]], probabilities: Tensor) -> None:
