@@ -56,6 +56,8 @@ def export(
     model, facts = load_classifier(checkpoint)
     write, read = FORMATS[kind]
     out = Path(out)
+    if out.is_dir():
+        raise ExportError(f"--out {out}: is a folder; name a file")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
@@ -78,8 +80,6 @@ def export(
                 f"--format {kind} needs the package {error.name}: pip install 'mnist-cnn[export]'"
             ) from error
         check(predict, images[:CHECKED], expected[:CHECKED])
-        if out.is_dir():
-            raise ExportError(f"--out {out}: is a folder; name a file")
         temporary.replace(out)
     return metadata
 

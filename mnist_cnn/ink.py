@@ -20,6 +20,7 @@ GROUND_SIDE = 56  # pixels of the longer side at which the ground is estimated
 GROUND_WINDOW = 0.4  # of the longer side: what is darker than its surroundings and wider is ground
 MIN_CONTRAST = 0.03  # of the range from black to white; less is no ink
 CLEAN = 1.5 / 255  # what the pixels of a drawn ground differ by at most
+MIN_SCORE = 0.04  # of the likeliest part of a photograph; blank paper has 0.02, faint pencil 0.1
 LOOKS = 3  # how often a picture is looked at closer
 MOST_PARTS = 12  # that are judged; more are specks
 EIGHT = np.ones((3, 3))  # neighbours that connect pixels
@@ -40,11 +41,12 @@ class Part(NamedTuple):
 
 
 class Ink(NamedTuple):
-    """What a picture may have for ink, if it is darker (or lighter) than the ground."""
+    """What a picture may have for ink, if that is darker (or lighter) than the ground."""
 
     depth: Array  # (H, W): how far from the ground, in [0, 1]; noise is cut off
     labels: NDArray[np.int32]  # (H, W): the parts' numbers, 0 for ground
     parts: list[Part]
+    prior: float = 1.0  # how likely this is by the border alone
 
     @property
     def best(self) -> Part:
@@ -70,13 +72,14 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
     level = np.median(border)
     flat = np.mean(np.abs(border - level) <= CLEAN) > 0.7 and noise_of(small) <= CLEAN
     if flat:  # drawn, not photographed: all that is not the border's colour is ink
-        inks = [label_parts(np.abs(small - level), MIN_CONTRAST)]
+        inks = [label_parts(np.abs(small - level), MIN_CONTRAST, alone=1.0)]
     else:
         small = evenly_lit(small)
         light = float(np.mean(ring(small) > otsu(small)))  # its share of the border
-        inks = [separate(small, 1, 0.75 + light / 2), separate(1 - small, -1, 1.25 - light / 2)]
+        dark, bright = separate(small, 1), separate(1 - small, -1)
+        inks = [dark._replace(prior=0.75 + light / 2), bright._replace(prior=1.25 - light / 2)]
     inks = [ink for ink in inks if ink.parts]
-    if not inks:
+    if not inks or (not flat and max(ink.best.score for ink in inks) < MIN_SCORE):
         raise NoInkError("has no ink: nothing in it differs from its border")
     ink = likeliest(inks)
     scale = max(values.shape) / max(small.shape)
@@ -102,13 +105,13 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
 
 def likeliest(inks: list[Ink]) -> Ink:
     """The polarity whose best part is best, but no sheet behind strokes, nor a hole in them."""
-    inks = sorted(inks, key=lambda ink: -ink.best.score)
+    inks = sorted(inks, key=lambda ink: -ink.prior * ink.best.score)
     if len(inks) == 2:
         best, other = inks[0].best, inks[1].best
-        likely = other.score / best.score
-        if likely > 0.2 and encloses(best, other) and is_sheet(best, other):
-            return inks[1]
-        if likely > 0.5 and encloses(other, best) and not is_sheet(other, best):
+        if other.score > 0.5 * best.score and (
+            (encloses(best, other) and is_sheet(best, other))
+            or (encloses(other, best) and not is_sheet(other, best))
+        ):
             return inks[1]
     return inks[0]
 
@@ -116,7 +119,7 @@ def likeliest(inks: list[Ink]) -> Ink:
 def is_sheet(part: Part, inner: Part) -> bool:
     """Whether a part is what another is written on, rather than strokes around a hole."""
     return is_solid(part) or (
-        part.area > 12 * inner.area and extent(inner.box) > 0.25 * extent(part.box)
+        part.area > 12 * inner.area and extent(inner.box) > 0.2 * extent(part.box)
     )
 
 
@@ -137,7 +140,7 @@ def encloses(outer: Part, inner: Part) -> bool:
     return all(a.start < b.start and b.stop < a.stop for a, b in pairs)
 
 
-def separate(values: Array, sign: int, prior: float) -> Ink:
+def separate(values: Array, sign: int) -> Ink:
     """Parts that are darker than a ground whose brightness may vary."""
     ground = estimate_ground(values)
     depth = ground - values
@@ -155,15 +158,18 @@ def separate(values: Array, sign: int, prior: float) -> Ink:
     labels, _ = ndimage.label(depth > threshold, structure=EIGHT)
     outside = np.isin(labels, ring(labels)[ring(labels) > 0])
     tail &= ndimage.maximum_filter(outside, 7) == 0
-    found = [(threshold, label_parts(depth, threshold, prior))]
+    found = [(threshold, label_parts(depth, threshold))]
     if outside.any() and tail.any() and (lower := max(floor, 0.8 * otsu(depth[tail]))) < threshold:
-        found.append((lower, label_parts(depth, lower, prior)))
+        found.append((lower, label_parts(depth, lower)))
     threshold, ink = max(found, key=lambda pair: (pair[1].parts and pair[1].best.score) or 0)
     return ink._replace(depth=np.clip(depth - threshold / 2, 0, None))
 
 
-def label_parts(depth: Array, threshold: float, prior: float = 1) -> Ink:
-    """Cut what is deeper than `threshold` into connected parts, and judge each."""
+def label_parts(depth: Array, threshold: float, alone: float | None = None) -> Ink:
+    """Cut what is deeper than `threshold` into connected parts, and judge each.
+
+    A part that is alone gets the score `alone`, if that is given.
+    """
     mask = without_lines(depth > threshold)
     labels, count = ndimage.label(mask, structure=EIGHT)
     if not count:
@@ -180,8 +186,8 @@ def label_parts(depth: Array, threshold: float, prior: float = 1) -> Ink:
     parts = []
     for index in largest:
         part = Part(index + 1, boxes[index], areas[index], at_border[index])
-        if count > 1 or prior != 1:
-            part = part._replace(score=prior * likeness(part, depth, labels))
+        judged = count > 1 or alone is None
+        part = part._replace(score=likeness(part, depth, labels) if judged else alone)
         parts.append(part)
     return Ink(depth, labels, parts)
 
@@ -260,7 +266,7 @@ def without_lines(mask: Mask) -> Mask:
             continue
         thin = m - opened(m, max(4, round(0.035 * width)), axis=0)
         runs = opened(ndimage.maximum_filter1d(thin, 3, axis=0), width // 5, axis=1) & m
-        joined = ndimage.maximum_filter1d(runs, width // 2, axis=1)
+        joined = ndimage.maximum_filter(runs, (5, width // 2))
         labels, _ = ndimage.label(joined, structure=EIGHT)
         lines = np.zeros_like(m)
         thickest = 0.0
