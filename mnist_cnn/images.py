@@ -160,7 +160,7 @@ def _floats(picture: Image.Image, mode: str) -> Array:
     plain = {"La": "LA", "RGBa": "RGBA"}.get(picture.mode, picture.mode)  # Pillow asks for a detour
     picture = picture.convert(plain).convert(mode)
     picture = picture.reduce(blocks) if blocks > 1 else picture
-    return np.asarray(picture, dtype=np.float32) / 255
+    return np.divide(np.asarray(picture), 255, dtype=np.float32)
 
 
 def _one_channel(rgb: Array) -> Array:
@@ -170,8 +170,8 @@ def _one_channel(rgb: Array) -> Array:
     colours = colours - colours.mean(axis=0)
     _, axes = np.linalg.eigh(colours.T @ colours + 1e-6)  # grey, if all are the same
     axis = axes[:, -1] * (1 if axes[:, -1].sum() > 0 else -1)
-    axis = (axis / np.abs(axis).sum()).astype(np.float32)
-    return np.asarray(rgb @ axis - axis[axis < 0].sum(), dtype=np.float32)
+    axis = axis / np.abs(axis).sum()
+    return np.subtract(rgb @ axis, axis[axis < 0].sum(), dtype=np.float32)
 
 
 def _without_transparency(values: Array, alpha: Array) -> Array:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from mnist_cnn.ink import Array, Mask, bounds
+from mnist_cnn.ground import Array
+from mnist_cnn.parts import Mask, bounds
 
 FINE = 5  # pixels, for one of the square's, at which strokes are measured and changed
 #: Pixels of a 20×20 digit: 98 % of MNIST's have strokes between these widths.

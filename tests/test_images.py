@@ -84,7 +84,7 @@ def test_modes(mnist: MNISTDataModule, mode: str, negative: bool) -> None:
 )
 def test_more_than_8_bits(mnist: MNISTDataModule, scale: float, kind: type) -> None:
     image = mnist.test_set.images[SEVEN]
-    values = (np.asarray(enlarged(image), dtype=np.float64) * scale).astype(kind)
+    values: Any = (np.asarray(enlarged(image), dtype=np.float64) * scale).astype(kind)
     (picture,) = open_pictures(saved(Image.fromarray(values), "TIFF"))
     assert_alike(normalise(picture), image)
 
