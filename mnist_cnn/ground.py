@@ -1,0 +1,82 @@
+"""What a picture would be without ink: its ground, which light and shadow vary.
+
+Letters of the shapes: H and W pixels of the picture.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+Array = NDArray[np.float32]
+
+GROUND_SIDE = 56  # pixels of the longer side at which the ground is estimated
+GROUND_WINDOW = 0.4  # of the longer side: what is darker than its surroundings and wider is ground
+
+
+def evenly_lit(values: Array) -> Array:
+    """Divide by the light, if nearly all of the picture follows a smooth surface."""
+    small = shrink(values, GROUND_SIDE)
+    y, x = (axis / max(1, axis.max()) * 2 - 1 for axis in np.indices(small.shape, np.float32))
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    kept = np.ones(small.shape, bool)
+    surface = small
+    for _ in range(4):
+        surface = terms @ np.linalg.lstsq(terms[kept], small[kept], rcond=None)[0]
+        rest = np.abs(small - surface)
+        kept = rest <= 2 * np.median(rest) + 0.01
+    if np.mean(rest < 0.06) < 0.85:  # the edge of a shadow or a table: see estimate_ground
+        return values
+    level = float(np.median(small))
+    light = np.maximum(surface / max(level, 0.05), 0.2)
+    return (values / enlarged(light, values.shape)).astype(np.float32)
+
+
+def estimate_ground(values: Array) -> Array:
+    """What the picture would be without dark features: follows light and shadow, not strokes."""
+    small = shrink(values, GROUND_SIDE)
+    window = max(3, round(GROUND_WINDOW * max(small.shape)))
+    closed = ndimage.grey_closing(ndimage.median_filter(small, 3), size=(window, window))
+    smooth = ndimage.gaussian_filter(closed, 1.0)
+    return enlarged(smooth, values.shape)
+
+
+def enlarged(values: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `shrink`, but smooth."""
+    size = (shape[1], shape[0])
+    picture = Image.fromarray(values.astype(np.float32))
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+
+
+def shrink(values: Array, side: int) -> Array:
+    """Make the longer side at most `side` pixels long."""
+    height, width = values.shape
+    scale = side / max(height, width)
+    if scale >= 1:
+        return values
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
+
+
+def noise_of(values: Array) -> float:
+    """Standard deviation of the noise, from neighbours: most of them are on the same ground."""
+    if min(values.shape) < 3:
+        return 0.0
+    differences = values[:, 1:-1] * 2 - values[:, :-2] - values[:, 2:]
+    return float(1.4826 * np.median(np.abs(differences)) / 6**0.5)
+
+
+def otsu(values: Array) -> float:
+    """The threshold that splits values into the two most distinct classes (N. Otsu, 1979)."""
+    if np.ptp(values) < 1e-6:
+        return float(values[0])
+    counts, edges = np.histogram(values, bins=128)
+    middles = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)
+    above = below[-1] - below
+    sums = np.cumsum(counts * middles)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
+    return float(edges[1:][np.argmax(np.nan_to_num(between))])

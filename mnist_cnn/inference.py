@@ -1,0 +1,59 @@
+"""A trained classifier as a function: bytes in, probabilities out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mnist_cnn.checkpoints import CheckpointError, check_fits, described_net, read_checkpoint
+from mnist_cnn.model import MNISTClassifier
+from mnist_cnn.nets import KerasCNN, SequentialCNN
+
+NETS = {"mnist_cnn.nets.KerasCNN": KerasCNN, "mnist_cnn.nets.SequentialCNN": SequentialCNN}
+
+
+class Probabilities(nn.Module):
+    """Images (N, 28, 28) uint8, ink bright on dark → probabilities (N, 10) float32.
+
+    The normalisation of the pixels is inside, so that no caller can get it wrong.
+    """
+
+    def __init__(self, model: MNISTClassifier) -> None:
+        super().__init__()
+        self.net = model.net.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = images.unsqueeze(1).to(torch.float32) / 255
+        return self.net(x).softmax(dim=1)
+
+
+def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
+    """Read one of this project's nets from a checkpoint; no configuration is needed.
+
+    Args:
+        path: A checkpoint of Lightning's, or what ``export --format safetensors`` wrote.
+
+    Returns:
+        The model, in evaluation mode on the CPU, and what is known of it: ``net``, its class and
+        arguments, and ``epochs``, which it was trained for here; of a ``.safetensors`` file all
+        that `mnist_cnn.export.describe_model` says, ``test_accuracy`` among it.
+
+    Raises:
+        CheckpointError: If the file cannot be read, or is of another net.
+    """
+    checkpoint = read_checkpoint(path)
+    net = described_net(checkpoint)
+    if net is None:
+        known = ", ".join(NETS)
+        raise CheckpointError(f"checkpoint {path} is not of one of this project's nets: {known}")
+    try:
+        model = MNISTClassifier(NETS[net["class_path"]](**net["init_args"]))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {path} describes no net that can be made") from error
+    check_fits(checkpoint, model, path)
+    model.load_state_dict(checkpoint["state_dict"])
+    epochs = checkpoint.get("epoch", 0) + 1 if checkpoint.get("global_step") else 0
+    return model.eval(), {"net": net, "epochs": epochs} | checkpoint.get("metadata", {})

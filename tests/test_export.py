@@ -1,0 +1,157 @@
+"""A model exported is the model of the checkpoint, in a file that says what it is."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mnist_cnn import __version__
+from mnist_cnn import export as exporting
+from mnist_cnn.checkpoints import CheckpointError
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.inference import Probabilities, load_classifier
+from tests.conftest import Result
+
+
+def expected(checkpoint: Path, images: torch.Tensor) -> np.ndarray:
+    """From the checkpoint's weights by the model that ``test`` measures."""
+    model, _ = load_classifier(checkpoint)
+    with torch.inference_mode():
+        return model(images).softmax(dim=1).numpy()
+
+
+def assert_describes(metadata: dict[str, str], accuracy: float) -> None:
+    assert metadata["mnist_cnn_version"] == __version__
+    net = json.loads(metadata["net"])
+    assert net["class_path"] == "mnist_cnn.nets.KerasCNN"
+    assert net["init_args"].items() >= {"hidden": 16}.items()
+    assert float(metadata["test_accuracy"]) == pytest.approx(accuracy, abs=1e-4)
+    assert "uint8" in metadata["input"]
+    assert "255" in metadata["normalisation"]
+
+
+def test_safetensors(
+    cli: Callable[..., Result], small_net: Path, mnist: MNISTDataModule, tmp_path: Path
+) -> None:
+    out = tmp_path / "new" / "small.safetensors"
+    result = cli("export", small_net, "--format", "safetensors", "--out", out)
+    assert result.code == 0, result.err
+    assert [path.name for path in out.parent.iterdir()] == ["small.safetensors"]
+    with out.open("rb") as file:  # as the format is specified, without its library
+        (length,) = struct.unpack("<Q", file.read(8))
+        metadata = json.loads(file.read(length))["__metadata__"]
+    images, labels = mnist.test_set.images, mnist.test_set.labels
+    probabilities = expected(small_net, images)
+    assert_describes(metadata, float(np.mean(probabilities.argmax(1) == labels.numpy())))
+    model, facts = load_classifier(out)
+    assert facts["test_accuracy"] == metadata["test_accuracy"]
+    with torch.inference_mode():
+        found = Probabilities(model)(images[:100])
+    np.testing.assert_allclose(found, probabilities[:100], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_safetensors_in_place_of_a_checkpoint(
+    cli: Callable[..., Result], small_net: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "small.safetensors"
+    exporting.export(small_net, "safetensors", out)
+    answers = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for checkpoint, path in zip((small_net, out), answers, strict=True):
+        flags = ["--trainer.limit_predict_batches=2", "--predictions.path", path]
+        assert cli("predict", "--ckpt_path", checkpoint, *flags).code == 0
+    assert answers[0].read_text() == answers[1].read_text()
+    refused = cli("fit", "--model.net.filters=[4,8]", "--model.net.hidden=16", "--ckpt_path", out)
+    assert refused.code == 1
+    assert "goes on from a .ckpt only" in refused.err
+
+
+@pytest.mark.slow
+def test_onnx(small_net: Path, mnist: MNISTDataModule, tmp_path: Path) -> None:
+    import onnxruntime
+
+    out = tmp_path / "small.onnx"
+    exporting.export(small_net, "onnx", out)
+    session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
+    (given,), (answer,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(uint8)", [28, 28])
+    assert (answer.name, answer.type, answer.shape[1:]) == ("probabilities", "tensor(float)", [10])
+    probabilities = expected(small_net, mnist.test_set.images[:300])
+    for size in (1, 2, 7, 300):
+        images = mnist.test_set.images[:size].numpy()
+        (found,) = session.run(None, {"images": images})
+        np.testing.assert_allclose(found, probabilities[:size], rtol=0, atol=1e-5)
+    labels = mnist.test_set.labels.numpy()
+    accuracy = np.mean(expected(small_net, mnist.test_set.images).argmax(1) == labels)
+    assert_describes(session.get_modelmeta().custom_metadata_map, float(accuracy))
+
+
+@pytest.mark.slow
+def test_torch_export(small_net: Path, mnist: MNISTDataModule, tmp_path: Path) -> None:
+    out = tmp_path / "small.pt2"
+    metadata = exporting.export(small_net, "torch_export", out)
+    extra = {"metadata.json": ""}
+    program = torch.export.load(out, extra_files=extra).module()
+    assert json.loads(extra["metadata.json"]) == metadata
+    probabilities = expected(small_net, mnist.test_set.images[:300])
+    for size in (1, 2, 300):
+        found = program(mnist.test_set.images[:size]).numpy()
+        np.testing.assert_allclose(found, probabilities[:size], rtol=0, atol=1e-5)
+
+
+def test_a_file_that_differs_is_not_put_in_place(
+    monkeypatch: pytest.MonkeyPatch, small_net: Path, tmp_path: Path
+) -> None:
+    write, read = exporting.FORMATS["safetensors"]
+
+    def damage(path: Path) -> exporting.Predict:
+        predict = read(path)
+        return lambda images: predict(images) + 2e-5
+
+    monkeypatch.setitem(exporting.FORMATS, "safetensors", (write, damage))
+    out = tmp_path / "model.safetensors"
+    out.write_text("what was there")
+    with pytest.raises(exporting.ExportError, match="differs from the checkpoint: 0 of 1000"):
+        exporting.export(small_net, "safetensors", out)
+    assert out.read_text() == "what was there"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--format=onnx", "--out=x.onnx"],
+            "makes one, tb_logs/cnn/version_0/checkpoints/best.ckpt",
+        ),
+        (["missing.ckpt", "--format=onnx", "--out=x.onnx"], "there is no such file"),
+        (["README.md", "--format=onnx", "--out=x.onnx"], "not a checkpoint"),
+        (["SMALL", "--format=tflite", "--out=x"], "invalid choice: 'tflite'"),
+        (["SMALL", "--format=onnx", "--out=README.md/x.onnx"], "--out README.md/x.onnx: cannot be"),
+        (["SMALL", "--format=onnx", "--out=docs"], "--out docs: is a folder"),
+    ],
+)
+def test_mistakes(
+    cli: Callable[..., Result], small_net: Path, arguments: list[str], message: str
+) -> None:
+    result = cli("export", *(str(small_net) if a == "SMALL" else a for a in arguments))
+    assert result.code in (1, 2)
+    assert message in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_checkpoint_of_another_kind(tmp_path: Path) -> None:
+    other = tmp_path / "other.ckpt"
+    torch.save({"state_dict": {"weight": torch.zeros(3)}}, other)
+    with pytest.raises(CheckpointError, match="not of one of this project's nets"):
+        load_classifier(other)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"\0" * 99)
+    with pytest.raises(CheckpointError, match="damaged or not safetensors"):
+        load_classifier(broken)
