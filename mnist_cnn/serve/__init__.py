@@ -34,7 +34,9 @@ def main(arguments: list[str]) -> None:
     try:
         import fastapi_offline, litserve, prometheus_client, python_multipart  # noqa: E401, F401, I001
     except ImportError as error:
-        raise ValueError(f"serve needs more packages ({error}): pip install 'mnist-cnn[serve]'")
+        raise ValueError(
+            f"serve needs more packages ({error}): pip install -e '.[serve]'"
+        ) from None
     if options.checkpoint is None:
         raise ValueError(f"serve needs a checkpoint: {HOW_TO_TRAIN}")
     if not Path(options.checkpoint).is_file():
@@ -89,6 +91,7 @@ def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -
     except KeyboardInterrupt:
         pass
     finally:
+        gc.unfreeze()
         server.silence()
         started.__exit__(None, None, None)
 

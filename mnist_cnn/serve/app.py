@@ -19,7 +19,7 @@ from mnist_cnn import __version__
 from mnist_cnn.images import FORMATS, SIDE
 from mnist_cnn.inference import load_classifier
 from mnist_cnn.serve import metrics
-from mnist_cnn.serve.api import DigitAPI
+from mnist_cnn.serve.api import DigitAPI, GuardedDigitAPI
 from mnist_cnn.serve.batching import Answers, Requests
 from mnist_cnn.serve.limits import Limits
 
@@ -94,9 +94,10 @@ def make_server(
     """
     _, facts = load_classifier(checkpoint)  # here, so that what is wrong with it is said at once
     cores = os.cpu_count() or 1
+    arguments = (checkpoint, max(1, cores - 1), max_batch_size, batch_timeout)
     server = Server(
         folder,
-        DigitAPI(checkpoint, api_key, max(1, cores - 1), max_batch_size, batch_timeout),
+        GuardedDigitAPI(api_key, *arguments) if api_key else DigitAPI(*arguments),
         accelerator=accelerator,
         devices=1,
         timeout=timeout,
@@ -151,11 +152,12 @@ def _describe(app: FastAPI) -> None:
     predict.summary = "Recognise a digit"
     predict.description = (
         f"A picture ({', '.join(FORMATS)}; any size, dark on light or light on dark), or "
-        f"{SIDE}×{SIDE} bytes that are used as they are."
+        f"{SIDE} x {SIDE} bytes that are used as they are."
     )
     predict.openapi_extra = {"requestBody": {"required": True, "content": _contents()}}
     predict.responses = {status: _problem(status) for status in PROBLEMS}
     health.summary = "Whether it is ready"
+    health.openapi_extra = {"security": []}
     health.response_class = PlainTextResponse
     health.responses = {503: {"description": "Not ready", "content": {"text/plain": {}}}}
     info.summary = "The model and the server"

@@ -11,6 +11,7 @@ computing process that is killed has taken is not answered, and ends in the time
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import pickle
 import signal
@@ -115,6 +116,7 @@ class PromptLoop(BatchedLoop):
         except Empty:
             parent = multiprocessing.parent_process()
             if self.stopping or (parent is not None and not parent.is_alive()):
+                gc.unfreeze()
                 sys.exit(0)
             return [], []
         end = time.monotonic() + lit_api.batch_timeout

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 from functools import cache
 from typing import Annotated, Any, NamedTuple, NoReturn
@@ -17,6 +18,8 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from mnist_cnn.images import SIDE, PictureError, normalise, open_pictures
+
+logger = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
@@ -40,6 +43,7 @@ async def read_question(
         HTTPException: 4xx, with the reason, if there is no picture of a digit in it.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    image: bytes | Picture
     try:
         if kind == "multipart/form-data":
             image = await _uploaded(request)
@@ -85,7 +89,9 @@ def _from_json(body: bytes) -> bytes | Picture:
     except (ValueError, RecursionError) as error:
         raise HTTPException(400, f"the body is no JSON: {str(error)[:200]}") from None
     if not isinstance(document, dict) or set(document) not in ({"image"}, {"pixels"}):
-        raise HTTPException(422, 'give {"image": "<base64>"} or {"pixels": [[…] × 28]}')
+        raise HTTPException(
+            422, 'give {"image": "<base64>"} or {"pixels": [28 rows of 28 numbers]}'
+        )
     if "pixels" in document:
         return _pixel_bytes(document["pixels"])
     try:
@@ -119,6 +125,9 @@ def _pixels_of(content: bytes, max_pixels: int) -> bytes:
         return normalise(open_pictures(content, max_pixels)[0]).numpy().tobytes()
     except PictureError as error:
         raise HTTPException(422, f"the image {error}") from None
+    except Exception as error:  # no picture may do this: ours to mend, and its sender's to know
+        logger.exception("a picture of %d bytes was not foreseen", len(content))
+        raise HTTPException(422, "the image is of a kind that was not foreseen") from error
 
 
 @cache
