@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+SAFETENSORS = ".safetensors"
 MAX_NAMED = 3  # weights that an error message names
 OUR_NETS = ("mnist_cnn.nets.KerasCNN", "mnist_cnn.nets.SequentialCNN")
 
@@ -18,13 +20,14 @@ class CheckpointError(ValueError):
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a Lightning checkpoint onto the CPU, as weights only: no code in it is run.
+    """Read a checkpoint onto the CPU, as weights only: no code in it is run.
 
     Args:
-        path: The file.
+        path: The file: Lightning's, or one that ``export --format safetensors`` wrote.
 
     Returns:
-        What ``Trainer.save_checkpoint`` wrote.
+        What ``Trainer.save_checkpoint`` wrote; of a ``.safetensors`` file ``state_dict``,
+        ``hyper_parameters`` and ``metadata`` (see `mnist_cnn.export`).
 
     Raises:
         CheckpointError: If there is no such file, or it is truncated, carries code, or is not a
@@ -32,6 +35,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise CheckpointError(f"checkpoint {path}: there is no such file")
+    if Path(path).suffix == SAFETENSORS:
+        return _read_safetensors(path)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no checkpoint end in errors of many kinds
@@ -45,6 +50,30 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise CheckpointError(f"checkpoint {path} is not one of Lightning's: it has no state_dict")
     return checkpoint
+
+
+def _read_safetensors(path: str | Path) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = json.loads((file.metadata() or {}).get("mnist_cnn", "{}"))
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {path} is truncated, damaged or not safetensors") from error
+    return {
+        "state_dict": weights,
+        "hyper_parameters": {"net": metadata.get("net")},
+        "metadata": metadata,
+    }
+
+
+def no_checkpoint(argument: str) -> str:
+    """What to say where a checkpoint is needed and none is given as `argument`."""
+    return (
+        f"{argument} is missing: which checkpoint? `python -m mnist_cnn fit --config "
+        "configs/cnn.yaml` makes one, tb_logs/cnn/version_0/checkpoints/best.ckpt"
+    )
 
 
 def described_net(checkpoint: dict[str, Any]) -> dict[str, Any] | None:

@@ -26,7 +26,14 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mnist_cnn import __version__
-from mnist_cnn.checkpoints import check_fits, described_net, read_checkpoint
+from mnist_cnn.checkpoints import (
+    SAFETENSORS,
+    CheckpointError,
+    check_fits,
+    described_net,
+    no_checkpoint,
+    read_checkpoint,
+)
 from mnist_cnn.data import MNISTDataModule, check_global_batch
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.predictions import PredictionWriter
@@ -58,6 +65,8 @@ DEFAULTS = {
 }
 #: Processes a core; beyond it they only wait for each other.
 MAX_PROCESSES_PER_CORE = 2
+#: Exit status of ``predict`` if some pictures could not be used. 1 and 2: nothing was predicted.
+SOME_FAILED = 3
 
 
 class ArgumentParser(LightningArgumentParser):
@@ -114,7 +123,11 @@ class MNISTCLI(LightningCLI):
         return {name: skipped | {"weights_only"} for name, skipped in commands.items()}
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
-        return super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+        arguments = super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
+        if str(arguments["ckpt_path"]).endswith(SAFETENSORS) and self.checkpoint is not None:
+            self.model.load_state_dict(self.checkpoint["state_dict"])
+            arguments["ckpt_path"] = None  # Lightning reads checkpoints of its own only
+        return arguments
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # Keys of their own, so that a configuration with other trainer.callbacks keeps them.
@@ -133,6 +146,8 @@ class MNISTCLI(LightningCLI):
         command = self.config.subcommand
         path = self.config[command].get("ckpt_path")
         self.checkpoint = None
+        if path is None and command == "predict":
+            raise CheckpointError(no_checkpoint("--ckpt_path"))
         if path is None or path in ("best", "last", "hpc", "registry") or "://" in path:
             return  # for Lightning to find
         self.checkpoint = read_checkpoint(path)
@@ -176,10 +191,21 @@ class MNISTCLI(LightningCLI):
             check_global_batch(self.datamodule.batch_size, self.trainer.world_size)
         check_writable(self.trainer)
         if self.checkpoint is not None:
+            if subcommand == "fit" and str(self.config.fit.ckpt_path).endswith(SAFETENSORS):
+                raise CheckpointError(
+                    f"--ckpt_path {self.config.fit.ckpt_path} holds weights, but not the run that "
+                    "made them: fit goes on from a .ckpt only"
+                )
             check_fits(self.checkpoint, self.model, self.config[subcommand].ckpt_path)
         if subcommand != "fit":  # they write beside the run that made the checkpoint, not into it
             warnings.filterwarnings("ignore", "The dirpath has changed")
         super()._run_subcommand(subcommand)
+
+    def after_predict(self) -> None:
+        """End with a status of its own if pictures could not be used; the others are written."""
+        writers = [c for c in self.trainer.callbacks if isinstance(c, PredictionWriter)]
+        if any(writer.failures for writer in writers):
+            sys.exit(SOME_FAILED)
 
     def after_fit(self) -> None:
         if self.trainer.is_global_zero:

@@ -6,7 +6,7 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -16,6 +16,9 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from mnist_cnn.randomness import global_seed, stream_key
 from mnist_cnn.sources import prepare_mnist
+
+if TYPE_CHECKING:
+    from mnist_cnn.picture_files import PictureFiles
 
 
 class Batch(NamedTuple):
@@ -72,7 +75,7 @@ class GlobalBatchSampler(DistributedSampler[Share]):
 
     def __init__(
         self,
-        dataset: LabelledImages,
+        dataset: LabelledImages | PictureFiles,
         batch_size: int,
         *,
         shuffle: bool,
@@ -129,6 +132,8 @@ class MNISTDataModule(LightningDataModule):
             rounding, the same ones in every run whatever the seed. 0 validates on the test images.
         eval_batch_size: Images a validation, test or prediction step sees on all devices together.
             It changes no figure.
+        predict_path: What ``predict`` reads instead of the test images: picture files, folders with
+            all that is in them, glob patterns; one, or a list of them.
 
     Raises:
         ValueError: If a size is out of its range.
@@ -140,6 +145,7 @@ class MNISTDataModule(LightningDataModule):
         batch_size: int = 128,
         val_size: int = 0,
         eval_batch_size: int = 128,
+        predict_path: str | list[str] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= val_size < 60_000:
@@ -150,6 +156,7 @@ class MNISTDataModule(LightningDataModule):
         self.batch_size = batch_size
         self.val_size = val_size
         self.eval_batch_size = eval_batch_size
+        self.predict_path = predict_path
         self.save_hyperparameters()
         self.train_set: LabelledImages
         self.val_set: LabelledImages
@@ -157,10 +164,13 @@ class MNISTDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fetch and verify the files (one process a machine; safe from several at once)."""
-        rank_zero_info(prepare_mnist(self.data_dir))
+        if not self._reads_pictures:
+            rank_zero_info(prepare_mnist(self.data_dir))
 
     def setup(self, stage: str | None = None) -> None:
         """Read the files and split them, on every rank."""
+        if self._reads_pictures:
+            return
         from torchvision import datasets
 
         class MNIST(datasets.MNIST):
@@ -186,12 +196,27 @@ class MNISTDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.test_set, self.eval_batch_size)
 
-    def predict_dataloader(self) -> DataLoader[Batch]:
-        return self._loader(self.test_set, self.eval_batch_size)
+    def predict_dataloader(self) -> DataLoader[Any]:
+        if self.predict_path is None:
+            return self._loader(self.test_set, self.eval_batch_size)
+        from mnist_cnn.picture_files import PictureFiles, find_files
+
+        files = PictureFiles(find_files(self.predict_path))
+        return self._loader(files, self.eval_batch_size, workers=files.workers)
+
+    @property
+    def _reads_pictures(self) -> bool:
+        """Whether all that is asked for is to predict pictures, so that MNIST is not needed."""
+        predicts = self.trainer is not None and self.trainer.state.fn == "predict"
+        return predicts and self.predict_path is not None
 
     def _loader(
-        self, dataset: LabelledImages, batch_size: int, shuffle: bool = False
-    ) -> DataLoader[Batch]:
+        self,
+        dataset: LabelledImages | PictureFiles,
+        batch_size: int,
+        shuffle: bool = False,
+        workers: int = 0,
+    ) -> DataLoader[Any]:
         world_size = self.trainer.world_size if self.trainer else 1
         if not shuffle:  # no figure depends on it, so the devices need not divide what was asked
             batch_size = -(-batch_size // world_size) * world_size
@@ -205,7 +230,11 @@ class MNISTDataModule(LightningDataModule):
         )
         # batch_size=None: the sampler's items are whole batches already, fetched by one indexing.
         return DataLoader(
-            dataset, sampler=sampler, batch_size=None, pin_memory=torch.cuda.is_available()
+            dataset,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
         )
 
 

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, ImageSequence
 from torch import Tensor
 
-from mnist_cnn.ink import NoInkError, find_ink, set_stroke_width
+from mnist_cnn.ink import NoInkError, find_ink
+from mnist_cnn.strokes import fit_square
 
 Array = NDArray[np.float32]
 
 MAX_PIXELS = 64_000_000  # of a file, all pages together: 200 MB as RGB; more is not decoded
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # and no others: some run programs
 SIDE, BOX = 28, 20  # pixels of MNIST's images, and of the square that the ink fits in
+LARGE = 1600  # pixels of the longer side; no digit needs more
 WIDER_THAN_BYTES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
@@ -53,9 +55,9 @@ def open_pictures(
         try:
             source = source.read_bytes()
         except FileNotFoundError:
-            raise PictureError("there is no such file") from None
+            raise PictureError("does not exist") from None
         except IsADirectoryError:
-            raise PictureError("is a folder, not a picture") from None
+            raise PictureError("is a folder with no file in it") from None
         except OSError as error:
             raise PictureError(f"cannot be read: {error.strerror}") from error
     if isinstance(source, bytes):
@@ -85,6 +87,7 @@ def _decode(file: BinaryIO, max_pixels: int) -> list[Image.Image]:
             pixels += page.width * page.height
             if pixels > max_pixels:
                 raise PictureError(f"is larger than {max_pixels} pixels")
+            page.draft(page.mode, (LARGE, LARGE))  # a large JPEG is decoded at half its size, say
             pages.append(ImageOps.exif_transpose(page.copy()))
             if picture.format != "TIFF":
                 break
@@ -111,7 +114,7 @@ def normalise(picture: Image.Image) -> Tensor:
         return torch.from_numpy(ready)
     try:
         ink = find_ink(grey(picture))
-        return torch.from_numpy(_centre(set_stroke_width(ink, BOX)))
+        return torch.from_numpy(_centre(fit_square(ink, BOX)))
     except NoInkError as error:
         raise PictureError(str(error)) from None
 
@@ -140,11 +143,21 @@ def grey(picture: Image.Image) -> Array:
         top = float(values.max())  # 12 bits in 16, say: the next power of two is taken for white
         return values / (1 if top <= 1 else 2 ** np.ceil(np.log2(top + 1)) - 1)
     if picture.has_transparency_data:
-        rgba = np.asarray(picture.convert("RGBA"), dtype=np.float32) / 255
+        rgba = _floats(picture, "RGBA")
         return _without_transparency(_one_channel(rgba[..., :3]), rgba[..., 3])
-    if picture.mode in ("1", "L"):
-        return np.asarray(picture.convert("L"), dtype=np.float32) / 255
-    return _one_channel(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)
+    return (
+        _floats(picture, "L")
+        if picture.mode in ("1", "L")
+        else _one_channel(_floats(picture, "RGB"))
+    )
+
+
+def _floats(picture: Image.Image, mode: str) -> Array:
+    """Values in [0, 1]; of a large picture, means of blocks."""
+    blocks = -(-max(picture.size) // LARGE)
+    picture = picture.convert(mode)
+    picture = picture.reduce(blocks) if blocks > 1 else picture
+    return np.asarray(picture, dtype=np.float32) / 255
 
 
 def _one_channel(rgb: Array) -> Array:

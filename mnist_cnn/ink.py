@@ -1,6 +1,11 @@
-"""Finding the ink of a digit in a picture: on a clean ground, or photographed on paper."""
+"""Finding the ink of a digit in a picture: on a clean ground, or photographed on paper.
+
+Letters of the shapes: H and W pixels of the picture, h and w of the part that has the ink.
+"""
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,24 +13,50 @@ from PIL import Image
 from scipy import ndimage
 
 Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
-WORK_SIDE = 256  # pixels of the longer side at which ink is looked for
-GROUND_SIDE = 48  # pixels of the longer side at which the ground is estimated
-GROUND_WINDOW = 0.4  # of the longer side: what is dark and wider than this is ground
-MIN_CONTRAST = 0.04  # of the range from black to white
-STROKE = (1.4, 4.5)  # pixels of a 20×20 digit: MNIST's thinnest and thickest hundredth
-THIN, THICK = 2.0, 4.0  # what thinner and thicker strokes become
+WORK_SIDE = 224  # pixels of the longer side at which ink is looked for
+GROUND_SIDE = 56  # pixels of the longer side at which the ground is estimated
+GROUND_WINDOW = 0.4  # of the longer side: what is darker than its surroundings and wider is ground
+MIN_CONTRAST = 0.03  # of the range from black to white; less is no ink
+CLEAN = 1.5 / 255  # what the pixels of a drawn ground differ by at most
+LOOKS = 3  # how often a picture is looked at closer
+EIGHT = np.ones((3, 3))  # neighbours that connect pixels
 
 
 class NoInkError(ValueError):
     """There is nothing to see in the picture."""
 
 
-def find_ink(values: Array) -> Array:
+class Part(NamedTuple):
+    """A connected piece of what could be ink."""
+
+    label: int  # its number in the labels
+    box: tuple[slice, slice]
+    area: int  # pixels
+    contrast: float  # mean difference from the ground
+    at_border: float  # share of a side of the picture that it covers, at most
+    score: float  # how much like the strokes of a digit it is
+
+
+class Ink(NamedTuple):
+    """What a picture may have for ink, if it is darker (or lighter) than the ground."""
+
+    depth: Array  # (H, W): how far from the ground, in [0, 1]; noise is cut off
+    labels: NDArray[np.int32]  # (H, W): the parts' numbers, 0 for ground
+    parts: list[Part]
+
+    @property
+    def best(self) -> Part:
+        return max(self.parts, key=lambda part: part.score)
+
+
+def find_ink(values: Array, looks: int = LOOKS) -> Array:
     """Tell ink from ground.
 
     Args:
         values: (H, W) in [0, 1].
+        looks: How often to look closer, at a small digit or at what a frame encloses.
 
     Returns:
         (h, w), cropped to the ink: 0 where there is none, 1 in the middle of a stroke.
@@ -34,75 +65,231 @@ def find_ink(values: Array) -> Array:
         NoInkError: If nothing differs from the ground by more than noise does.
     """
     small = shrink(values, WORK_SIDE)
-    sign = polarity(small)
-    ink, mask = separate(small if sign > 0 else 1 - small)
-    rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-    top, bottom, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    small = small / max(float(np.percentile(small, 99)), 0.05)
+    border = ring(small)
+    level = np.median(border)
+    flat = np.mean(np.abs(border - level) <= CLEAN) > 0.7 and noise_of(small) <= CLEAN
+    if flat:  # drawn, not photographed: all that is not the border's colour is ink
+        inks = [label_parts(np.abs(small - level), MIN_CONTRAST, 1)]
+    else:
+        light = float(np.mean(border > otsu(small)))  # its share of the border
+        inks = [separate(small, 1, 0.75 + light / 2), separate(1 - small, -1, 1.25 - light / 2)]
+    inks = [ink for ink in inks if ink.parts]
+    if not inks:
+        raise NoInkError("has no ink: nothing in it differs from its border")
+    ink = likeliest(inks)
     scale = max(values.shape) / max(small.shape)
-    if scale > 1.5 and max(bottom - top, right - left) < WORK_SIDE / 3:  # look closer
-        margin = (max(bottom - top, right - left)) // 2 + 1
-        close = values[
-            int(max(0, top - margin) * scale) : int((bottom + margin) * scale),
-            int(max(0, left - margin) * scale) : int((right + margin) * scale),
-        ]
-        return find_ink(close)
-    return (ink * mask)[top:bottom, left:right]
+    if looks and (card := find_card(ink)):
+        (top, bottom), (left, right) = ((s.start, s.stop) for s in card.box)
+        inset = max(2, max(bottom - top, right - left) // 20)
+        box = (top + inset, bottom - inset, left + inset, right - inset)
+        inner = crop(values, box, scale)
+        if np.ptp(inner) > 0.2 * np.ptp(values):
+            return find_ink(inner, looks - 1)
+    mask = np.isin(ink.labels, [part.label for part in digit_parts(ink)])
+    top, bottom, left, right = bounds(mask)
+    size = max(bottom - top, right - left)
+    if looks and scale > 1.5 and size < WORK_SIDE / 3:
+        margin = size // 2 + 1
+        box = (top - margin, bottom + margin, left - margin, right + margin)
+        return find_ink(crop(values, box, scale), looks - 1)
+    strength = np.percentile(ink.depth[mask], 80)
+    near = mask if flat else ndimage.maximum_filter(mask, 5)
+    found = np.where(near, np.clip(ink.depth / strength, 0, 1), 0)[top:bottom, left:right]
+    return found.astype(np.float32)
 
 
-def shrink(values: Array, side: int) -> Array:
-    """Make the longer side at most `side` pixels long."""
-    height, width = values.shape
-    scale = side / max(height, width)
-    if scale >= 1:
-        return values
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
+def likeliest(inks: list[Ink]) -> Ink:
+    """The polarity whose best part is best, but no sheet behind strokes, nor a hole in them."""
+    inks = sorted(inks, key=lambda ink: -ink.best.score)
+    if len(inks) == 2 and inks[1].best.score > 0.25 * inks[0].best.score:
+        best, other = inks[0].best, inks[1].best
+        if encloses(best, other) and is_solid(best):
+            return inks[1]
+        if encloses(other, best) and not is_solid(other):
+            return inks[1]
+    return inks[0]
 
 
-def polarity(values: Array) -> int:
-    """1 if the ink is darker than the border, -1 if it is lighter."""
-    small = shrink(values, GROUND_SIDE)
-    rows, columns = np.indices(small.shape, dtype=np.float32)
-    y, x = (a / max(1, a.max()) * 2 - 1 for a in (rows, columns))
-    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    ring = np.maximum(np.abs(x), np.abs(y)) > 0.85
-    kept = ring
-    for _ in range(4):  # ink may reach the border
-        surface = terms @ np.linalg.lstsq(terms[kept], small[kept], rcond=None)[0]
-        rest = np.abs(small - surface)
-        kept = ring & (rest <= 2 * np.median(rest[ring]) + 0.01)
-    rest = small - surface
-    return 1 if (np.minimum(rest, 0) ** 2).sum() >= (np.maximum(rest, 0) ** 2).sum() else -1
+def is_solid(part: Part) -> bool:
+    """Whether a part fills more of its box than strokes do."""
+    rows, columns = part.box
+    return part.area > 0.5 * (rows.stop - rows.start) * (columns.stop - columns.start)
 
 
-def separate(values: Array) -> tuple[Array, NDArray[np.bool_]]:
-    """Ink in [0, 1] and where it is, of dark ink on a light ground."""
+def encloses(outer: Part, inner: Part) -> bool:
+    """Whether a part's box has another's inside."""
+    pairs = zip(outer.box, inner.box, strict=True)
+    return all(a.start < b.start and b.stop < a.stop for a, b in pairs)
+
+
+def separate(values: Array, sign: int, prior: float) -> Ink:
+    """Parts that are darker than a ground whose brightness may vary."""
     ground = estimate_ground(values)
-    depth = (ground - values) / np.maximum(ground, 0.1)
-    noise = 1.4826 * np.median(np.abs(np.diff(depth, axis=1))) / np.sqrt(2)
-    if noise > 0.002:
+    depth = ground - values
+    if sign > 0:  # on paper, half the light makes half the difference
+        depth = depth / np.maximum(ground, 0.15) * np.percentile(ground, 75)
+    noise = noise_of(depth)
+    if noise > CLEAN:
         depth = ndimage.gaussian_filter(depth, 1.0)
-    floor = max(MIN_CONTRAST, 4 * float(noise))
-    tail = depth[depth > floor]
-    if tail.size == 0:
-        raise NoInkError("has no ink: nothing differs from its border")
-    threshold = max(floor, otsu(tail) / 2 if noise <= 0.002 else otsu(tail))
-    mask = main_parts(depth > threshold)
-    top = np.percentile(depth[mask], 75)
-    low = 0.0 if noise <= 0.002 else threshold / 2
-    ink = np.clip((depth - low) / (top - low + 1e-6), 0, 1).astype(np.float32)
-    near = ndimage.binary_dilation(mask, iterations=2) & (ink > 0.05)
-    return ink, near
+    floor = max(MIN_CONTRAST, 2.5 * noise)
+    tail = depth > floor
+    if not tail.any():
+        return Ink(depth, tail.astype(np.int32), [])
+    threshold = max(floor, 0.8 * otsu(depth[tail]))
+    # Again without what comes in from the border, a table or a shadow, which may be darker.
+    labels, _ = ndimage.label(depth > threshold, structure=EIGHT)
+    outside = np.isin(labels, ring(labels)[ring(labels) > 0])
+    tail &= ndimage.maximum_filter(outside, 7) == 0
+    found = [(threshold, label_parts(depth, threshold, prior))]
+    if outside.any() and tail.any() and (lower := max(floor, 0.8 * otsu(depth[tail]))) < threshold:
+        found.append((lower, label_parts(depth, lower, prior)))
+    threshold, ink = max(found, key=lambda pair: pair[1].parts and pair[1].best.score or 0)
+    return ink._replace(depth=np.clip(depth - threshold / 2, 0, None))
+
+
+def label_parts(depth: Array, threshold: float, prior: float) -> Ink:
+    """Cut what is deeper than `threshold` into connected parts, and judge each."""
+    mask = without_lines(depth > threshold)
+    labels, count = ndimage.label(mask, structure=EIGHT)
+    if not count:
+        return Ink(depth, labels, [])
+    boxes = ndimage.find_objects(labels)
+    areas = np.bincount(labels.ravel(), minlength=count + 1)
+    areas[0] = 0
+    sides = [
+        np.bincount(side, minlength=count + 1) / len(side)
+        for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    ]
+    at_border = np.max(sides, axis=0)
+    inside = ndimage.distance_transform_edt(mask)
+    steps = np.hypot(*(np.gradient(depth, axis=axis) for axis in (0, 1)))
+    rim = np.where(inside < 2, labels, 0)
+
+    def mean(of: Array, by: NDArray[np.int32]) -> NDArray[np.float64]:
+        counts = np.bincount(by.ravel(), minlength=count + 1)
+        return np.bincount(by.ravel(), of.ravel(), minlength=count + 1) / np.maximum(counts, 1)
+
+    widths, contrasts = 4 * mean(inside, labels) - 2, mean(depth, labels)
+    sharp = mean(steps > 0.06 * contrasts[rim], rim)
+    parts = []
+    within = areas * (at_border < 0.05)
+    largest = within.max() or areas.max()
+    for label in np.flatnonzero(areas >= max(3, 0.03 * largest)):
+        extent = max(s.stop - s.start for s in boxes[label - 1])
+        score = (
+            prior
+            * (extent / max(mask.shape)) ** 0.5
+            * np.clip((0.45 - widths[label] / extent) / 0.2, 0.05, 1)  # strokes, not a blob
+            * np.clip(2 * sharp[label] - 0.7, 0.05, 1)  # edges all around, unlike light and shadow
+            * contrasts[label]
+            * (np.clip(1 - at_border[label], 0.05, 0.6) if at_border[label] else 1)
+        )
+        part = Part(
+            label, boxes[label - 1], areas[label], contrasts[label], at_border[label], score
+        )
+        parts.append(part)
+    return Ink(depth, labels, parts)
+
+
+def digit_parts(ink: Ink) -> list[Part]:
+    """The best part, and those that belong to it: a digit may be broken, or a 5 lack a joint."""
+    parts = [part for part in ink.parts if not is_frame(part, ink)] or ink.parts
+    best = max(parts, key=lambda part: part.score)
+    extent = max(s.stop - s.start for s in best.box)
+    kept = []
+    for part in parts:
+        gaps = [max(0, a.start - b.stop, b.start - a.stop) for a, b in zip(part.box, best.box)]
+        if part is best or (
+            part.area >= 0.04 * best.area
+            and part.contrast >= 0.4 * best.contrast
+            and part.at_border <= best.at_border
+            and max(gaps) <= 0.3 * extent
+        ):
+            kept.append(part)
+    return kept
+
+
+def is_frame(part: Part, ink: Ink) -> bool:
+    """Whether a part runs along all sides of its box and encloses another."""
+    mask = ink.labels[part.box] == part.label
+    if not hugs(mask, 0.8):
+        return False
+    return any(encloses(part, other) for other in ink.parts)
+
+
+def find_card(ink: Ink) -> Part | None:
+    """A part that is a sheet with something on it rather than strokes, the largest."""
+    part = max(ink.parts, key=lambda part: part.area)
+    mask = ink.labels[part.box] == part.label
+    solid = is_solid(part) and min(mask.shape) > 16 and hugs(mask, 0.7)
+    return part if solid and ndimage.binary_fill_holes(mask).mean() > 0.85 else None
+
+
+def hugs(mask: Mask, share: float) -> bool:
+    """Whether ink runs along `share` of each side of a cropped mask."""
+    band = max(1, max(mask.shape) // 16)
+    sides = (mask[:band], mask[-band:], mask[:, :band].T, mask[:, -band:].T)
+    return min(mask.shape) > 2 * band and all(side.any(axis=0).mean() >= share for side in sides)
+
+
+def without_lines(mask: Mask) -> Mask:
+    """Take out thin straight lines across the picture, as ruled paper has, but not what they cross.
+
+    A line may rise by 1 in 20.
+    """
+    for transposed in (False, True):
+        m = (mask.T if transposed else mask).astype(np.uint8)
+        width = m.shape[1]
+        if width < 64 or np.mean(m.max(axis=0)) < 0.6:
+            continue
+        thin = m - opened(m, max(4, round(0.035 * width)), axis=0)
+        runs = opened(ndimage.maximum_filter1d(thin, 3, axis=0), width // 5, axis=1) & m
+        joined = ndimage.maximum_filter1d(runs, width // 2, axis=1)
+        labels, _ = ndimage.label(joined, structure=EIGHT)
+        lines = np.zeros_like(m)
+        thickest = 0.0
+        for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+            piece = runs[rows, columns] * (labels[rows, columns] == label)
+            length = piece.max(axis=0).sum()
+            if length >= 0.6 * width and rows.stop - rows.start <= 0.15 * width:
+                lines[rows, columns] |= piece
+                thickest = max(thickest, piece.sum() / length)
+        if thickest:
+            # Strokes that cross a line come back: they go on above it and below it.
+            grown = ndimage.maximum_filter1d(lines, 3, axis=0) & m
+            rest = m & (1 - grown)
+            reach = 2 * round(thickest) + 5
+            closed = ndimage.minimum_filter1d(
+                ndimage.maximum_filter1d(rest, reach, axis=0), reach, axis=0
+            )
+            m = rest | (closed & grown)
+            mask = (m.T if transposed else m) > 0
+    return mask
+
+
+def opened(mask: NDArray[np.uint8], length: int, axis: int) -> NDArray[np.uint8]:
+    """The runs along an axis that are at least so long."""
+    eroded = ndimage.minimum_filter1d(mask, length, axis=axis)
+    return ndimage.maximum_filter1d(eroded, length, axis=axis, origin=-1 if length % 2 == 0 else 0)
 
 
 def estimate_ground(values: Array) -> Array:
-    """What the picture would be without dark features: follows shadows, not strokes."""
+    """What the picture would be without dark features: follows light and shadow, not strokes."""
     small = shrink(values, GROUND_SIDE)
     window = max(3, round(GROUND_WINDOW * max(small.shape)))
     closed = ndimage.grey_closing(ndimage.median_filter(small, 3), size=(window, window))
     smooth = ndimage.gaussian_filter(closed, 1.0)
     size = (values.shape[1], values.shape[0])
     return np.asarray(Image.fromarray(smooth).resize(size, Image.Resampling.BILINEAR))
+
+
+def noise_of(values: Array) -> float:
+    """Standard deviation of the noise, from neighbours: most of them are on the same ground."""
+    if min(values.shape) < 3:
+        return 0.0
+    differences = values[:, 1:-1] * 2 - values[:, :-2] - values[:, 2:]
+    return float(1.4826 * np.median(np.abs(differences)) / 6**0.5)
 
 
 def otsu(values: Array) -> float:
@@ -117,57 +304,28 @@ def otsu(values: Array) -> float:
     return float(edges[1:][np.argmax(np.nan_to_num(between))])
 
 
-def main_parts(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The digit's parts: no specks, and nothing that comes in from the border if all else holds."""
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    if count <= 1:
-        return mask
-    areas = np.bincount(labels.ravel())[1:]
-    ring = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    inside = ~np.isin(np.arange(1, count + 1), ring)
-    if inside.any() and areas[inside].max() > 0.1 * areas.max():
-        areas = areas * inside
-    kept = np.flatnonzero(areas >= 0.05 * areas.max()) + 1
-    return np.isin(labels, kept)
+def ring(values: NDArray[Any]) -> NDArray[Any]:
+    """The outermost pixels."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
 
 
-def set_stroke_width(ink: Array, box: int) -> NDArray[np.uint8]:
-    """Scale ink into a square and give its strokes a width that MNIST's have.
-
-    Args:
-        ink: (h, w) in [0, 1], cropped.
-        box: Pixels of the square.
-
-    Returns:
-        (h', w') uint8, the longer side of `box` pixels, the brightest pixel 255.
-    """
-    fine = 5 * box  # strokes are measured and changed at this scale
-    large = resized(ink, fine)
-    mask = large > 0.5
-    inside = ndimage.distance_transform_edt(mask)
-    width = (4 * float(inside[mask].mean()) - 2) * box / fine if mask.any() else 0
-    change = 0.0
-    if width < STROKE[0]:
-        change = (THIN - width) / 2
-    elif width > STROKE[1]:
-        change = (THICK - width) / 2
-    if change:
-        padded = np.pad(mask, fine // 4)
-        outside = ndimage.distance_transform_edt(~padded)
-        signed = outside - ndimage.distance_transform_edt(padded)
-        changed = np.clip(0.5 - (signed - change * fine / box), 0, 1).astype(np.float32)
-        rows = np.nonzero((changed > 0.5).any(axis=1))[0]
-        columns = np.nonzero((changed > 0.5).any(axis=0))[0]
-        large = changed[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        ink = large
-    done = resized(ink, box)
-    return np.asarray(np.round(done * (255 / done.max())), dtype=np.uint8)
+def bounds(mask: Mask) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of what is true, as for slices."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
-def resized(ink: Array, side: int) -> Array:
-    """Scale so that the longer side has `side` pixels, with antialiasing."""
-    height, width = ink.shape
+def crop(values: Array, box: tuple[int, int, int, int], scale: float) -> Array:
+    """Cut out a box that is given in pixels `scale` times as large."""
+    top, bottom, left, right = (max(0, round(edge * scale)) for edge in box)
+    return values[top:bottom, left:right]
+
+
+def shrink(values: Array, side: int) -> Array:
+    """Make the longer side at most `side` pixels long."""
+    height, width = values.shape
     scale = side / max(height, width)
+    if scale >= 1:
+        return values
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    values = np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC))
-    return np.clip(values, 0, 1)
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
