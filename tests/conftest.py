@@ -63,6 +63,16 @@ def mnist(mnist_root: Path) -> MNISTDataModule:
     return data
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
+    """The checkpoint of one epoch of the published run. It takes a minute: for slow tests only."""
+    logs = tmp_path_factory.mktemp("trained")
+    command = [sys.executable, "-m", "mnist_cnn", "fit", *CNN, "--trainer.max_epochs=1"]
+    flag = f"--trainer.logger.init_args.save_dir={logs}"
+    subprocess.run([*command, flag], cwd=ROOT, check=True, capture_output=True)
+    return logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
+
+
 @pytest.fixture(autouse=True)
 def leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run in the project's folder; undo changes of the environment; forbid files left there."""

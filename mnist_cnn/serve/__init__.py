@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import os
 import signal
 import socket
@@ -16,9 +17,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+PACKAGES = ("fastapi_offline", "litserve", "prometheus_client", "python_multipart")
 KEY_VARIABLE = "MNIST_CNN_API_KEY"
 HOW_TO_TRAIN = "python -m mnist_cnn fit --config configs/cnn.yaml makes one and prints where it is"
 
@@ -31,12 +34,8 @@ def main(arguments: list[str]) -> None:
         ValueError: If an option cannot be used on this machine.
     """
     options = _parser().parse_args(arguments)
-    try:
-        import fastapi_offline, litserve, prometheus_client, python_multipart  # noqa: E401, F401, I001
-    except ImportError as error:
-        raise ValueError(
-            f"serve needs more packages ({error}): pip install -e '.[serve]'"
-        ) from None
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise ValueError(f"serve needs {', '.join(missing)}: pip install -e '.[serve]'")
     if options.checkpoint is None:
         raise ValueError(f"serve needs a checkpoint: {HOW_TO_TRAIN}")
     if not Path(options.checkpoint).is_file():
@@ -56,6 +55,7 @@ def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -
     from mnist_cnn.serve.limits import PatientProtocol
 
     configure_logging(options.log_level, stream=sys.stderr)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of what clients send
     torch.set_num_threads(1)  # this process does not compute
     server = make_server(
         options.checkpoint,
@@ -91,8 +91,9 @@ def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -
     except KeyboardInterrupt:
         pass
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
         gc.unfreeze()
-        server.silence()
+        server.end()
         started.__exit__(None, None, None)
 
 

@@ -93,7 +93,7 @@ class DigitAPI(litserve.LitAPI):
     def setup(self, device: str) -> None:
         torch.set_num_threads(self.num_threads)
         self.model = load_classifier(self.checkpoint)[0].to(device)
-        self.loop.end_with_the_server()
+        self.loop.only_end_when_asked()
         gc.freeze()
 
     def batch(self, inputs: list[Question]) -> list[Question]:

@@ -20,7 +20,7 @@ from mnist_cnn.images import FORMATS, SIDE
 from mnist_cnn.inference import load_classifier
 from mnist_cnn.serve import metrics
 from mnist_cnn.serve.api import DigitAPI, GuardedDigitAPI
-from mnist_cnn.serve.batching import Answers, Requests
+from mnist_cnn.serve.batching import END, Answers, Requests
 from mnist_cnn.serve.limits import Limits
 
 PAGE = Path(str(files("mnist_cnn.serve") / "page"))
@@ -58,9 +58,11 @@ class Server(litserve.LitServer):
         self._transport = Answers(self._folder / "answers")
         return manager
 
-    @staticmethod
-    def silence() -> None:
-        """At the end: LitServe's monitor may look once more, for processes that have ended."""
+    def end(self) -> None:
+        """Ask the processes that compute to end; nothing is to be put after this."""
+        for requests in self.litapi_request_queues.values():
+            requests.put(END)
+        # LitServe's monitor may look once more, for processes that have ended.
         logging.getLogger("litserve.server").disabled = True
 
 
@@ -158,8 +160,8 @@ def _describe(app: FastAPI) -> None:
     predict.responses = {status: _problem(status) for status in PROBLEMS}
     health.summary = "Whether it is ready"
     health.openapi_extra = {"security": []}
-    health.response_class = PlainTextResponse
-    health.responses = {503: {"description": "Not ready", "content": {"text/plain": {}}}}
+    health.response_class = Response
+    health.responses = {503: {"description": "Not ready"}}
     info.summary = "The model and the server"
     info.responses = {401: _problem(401)}
 

@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from typing import Any, NoReturn
 
 import zmq
 import zmq.asyncio
@@ -28,7 +28,8 @@ from litserve.transport.base import MessageTransport
 
 #: (API server, id, time of arrival by time.monotonic, Question), as LitServe puts it together
 Request = tuple[int, str, float, Any]
-IDLE = 1.0  # seconds without a request after which to look whether to end
+END: Request = (0, "", 0.0, None)  # put instead of a request: the last there is
+IDLE = 1.0  # seconds without a request after which to look whether the server is still there
 
 
 class Requests:
@@ -106,8 +107,6 @@ class Answers(MessageTransport):
 class PromptLoop(BatchedLoop):
     """Computes what waits, at once; what comes meanwhile is the next batch."""
 
-    stopping = False
-
     def get_batch_requests(
         self, lit_api: Any, request_queue: Any, transport: Any
     ) -> tuple[list[Any], list[Any]]:
@@ -115,9 +114,8 @@ class PromptLoop(BatchedLoop):
             requests = [request_queue.get(timeout=IDLE)]
         except Empty:
             parent = multiprocessing.parent_process()
-            if self.stopping or (parent is not None and not parent.is_alive()):
-                gc.unfreeze()
-                sys.exit(0)
+            if parent is not None and not parent.is_alive():
+                self.end()
             return [], []
         end = time.monotonic() + lit_api.batch_timeout
         while len(requests) < lit_api.max_batch_size:
@@ -125,21 +123,24 @@ class PromptLoop(BatchedLoop):
                 requests.append(request_queue.get(timeout=max(0.0, end - time.monotonic())))
             except Empty:
                 break
+        if END in requests:
+            self.end()
         oldest = time.monotonic() - lit_api.request_timeout
         in_time = [(server, uid, x) for server, uid, arrival, x in requests if arrival >= oldest]
         late = [(server, uid) for server, uid, arrival, _ in requests if arrival < oldest]
         return in_time, late
 
-    def end_with_the_server(self) -> None:
-        """Go on after SIGTERM until nothing waits, and take no notice of Ctrl+C.
+    @staticmethod
+    def end() -> NoReturn:
+        """End this process."""
+        gc.unfreeze()
+        sys.exit(0)
 
-        Both reach the whole process group, and the server still answers what it has.
+    @staticmethod
+    def only_end_when_asked() -> None:
+        """Go on after SIGINT and SIGTERM, until `END` comes.
+
+        They may reach the whole process group, and the server still answers what it has.
         """
-
-        def stop(*_: Any) -> None:
-            self.stopping = True
-
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, stop)
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
