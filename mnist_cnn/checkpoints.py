@@ -60,7 +60,9 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata = json.loads((file.metadata() or {}).get("mnist_cnn", "{}"))
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"checkpoint {path} is truncated, damaged or not safetensors") from error
+        raise CheckpointError(
+            f"checkpoint {path} is truncated, damaged or not safetensors"
+        ) from error
     return {
         "state_dict": weights,
         "hyper_parameters": {"net": metadata.get("net")},

@@ -101,9 +101,7 @@ def _write_csv(path: Path, keys: list[dict[str, str | int]], probabilities: Tens
         table.writerow([*names, "digit", "confidence", *classes])
         for key, row in zip(keys, probabilities, strict=True):
             figures = (f"{p:.6f}" for p in row.tolist())
-            table.writerow(
-                [*key.values(), int(row.argmax()), f"{float(row.max()):.6f}", *figures]
-            )
+            table.writerow([*key.values(), int(row.argmax()), f"{float(row.max()):.6f}", *figures])
 
 
 def _write_json(path: Path, keys: list[dict[str, str | int]], probabilities: Tensor) -> None:

@@ -47,7 +47,9 @@ def stroke_width(mask: Mask) -> float:
     """Mean width in pixels: a stroke's pixels are on average a quarter of it from its edge."""
     if not mask.any():
         return 0.0
-    return max(1.0, 4 * float(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask].mean()) - 2)
+    return max(
+        1.0, 4 * float(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask].mean()) - 2
+    )
 
 
 def local_half(ink: Array) -> Array:

@@ -19,9 +19,10 @@ async function ask() {
   while (stale) {
     stale = false;
     try {
-      const answer = pad.isReadable ? await predict(await pad.blob(), explaining) : null;
-      if (pad.isReadable || !answer) showAnswer(answer); // not cleared meanwhile
+      if (!pad.isReadable) continue;
+      const answer = await predict(await pad.blob(), explaining);
       showProblem("");
+      if (pad.isReadable) showAnswer(answer); // not cleared meanwhile
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       showAnswer(null);
@@ -35,6 +36,10 @@ function changed() {
   $("hint").classList.toggle("gone", !pad.isEmpty);
   $("undo").disabled = !pad.canUndo;
   $("clear").disabled = pad.isEmpty;
+  if (!pad.isReadable) {
+    showAnswer(null);
+    showProblem("");
+  }
   ask();
 }
 
