@@ -27,6 +27,10 @@ def main() -> None:
             from mnist_cnn import keras_io
 
             keras_io.main(sys.argv[1:])
+        elif sys.argv[1:2] == ["export"]:
+            from mnist_cnn import export
+
+            export.main(sys.argv[2:])
         elif sys.argv[1:2] == ["serve"]:
             from mnist_cnn import serve
 

@@ -58,7 +58,8 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = json.loads((file.metadata() or {}).get("mnist_cnn", "{}"))
+            metadata: dict[str, Any] = dict(file.metadata() or {})
+            metadata["net"] = json.loads(metadata.get("net", "null"))
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint {path} is truncated, damaged or not safetensors"

@@ -110,8 +110,8 @@ class MNISTCLI(LightningCLI):
                 "prog": "mnist-cnn",
                 "version": __version__,
                 "description": "Train, test and use the classic Keras MNIST CNN.",
-                "epilog": "import-keras and export-keras have a --help of their own. --debug, or "
-                "MNIST_CNN_DEBUG=1, shows the traceback of an error.",
+                "epilog": "export, import-keras and export-keras have a --help of their own. "
+                "--debug, or MNIST_CNN_DEBUG=1, shows the traceback of an error.",
             },
             auto_configure_optimizers=False,
         )
@@ -203,8 +203,8 @@ class MNISTCLI(LightningCLI):
 
     def after_predict(self) -> None:
         """End with a status of its own if pictures could not be used; the others are written."""
-        writers = [c for c in self.trainer.callbacks if isinstance(c, PredictionWriter)]
-        if any(writer.failures for writer in writers):
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        if any(c.failures for c in callbacks if isinstance(c, PredictionWriter)):
             sys.exit(SOME_FAILED)
 
     def after_fit(self) -> None:

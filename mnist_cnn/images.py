@@ -3,7 +3,7 @@
 MNIST's digits are ink bright on dark, cropped to the ink, scaled into 20×20 pixels keeping their
 shape, with the grey edges of antialiasing, and moved in 28×28 so that their centre of mass is in
 the middle (Y. LeCun et al., Gradient-based learning applied to document recognition, 1998). All
-70,000 of them satisfy `is_mnist_form`, and so does everything that `normalise` returns.
+70,000 of them satisfy `is_mnist_form`, and so does what `normalise` returns.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ Array = NDArray[np.float32]
 
 MAX_PIXELS = 64_000_000  # of a file, all pages together: 200 MB as RGB; more is not decoded
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # and no others: some run programs
+SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"RIFF", b"II*", b"MM\0*", b"BM", b"GIF8")
 SIDE, BOX = 28, 20  # pixels of MNIST's images, and of the square that the ink fits in
 LARGE = 1600  # pixels of the longer side; no digit needs more
 WIDER_THAN_BYTES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
@@ -71,8 +72,10 @@ def open_pictures(
     except PictureError:
         raise
     except Image.UnidentifiedImageError:
-        kinds = ", ".join(FORMATS)
-        raise PictureError(f"is not a picture of a kind that is read: {kinds}") from None
+        source.seek(0)
+        if source.read(4).startswith(SIGNATURES):
+            raise PictureError("is truncated or damaged") from None
+        raise PictureError(f"is not a picture ({', '.join(FORMATS)} are read)") from None
     except Image.DecompressionBombError:
         raise PictureError(f"is larger than {max_pixels} pixels") from None
     except Exception as error:  # damaged bytes end in errors of many kinds
@@ -105,7 +108,8 @@ def normalise(picture: Image.Image) -> Tensor:
             ink.
 
     Returns:
-        (28, 28) uint8, ink bright on dark, for which `is_mnist_form` holds.
+        (28, 28) uint8, ink bright on dark. `is_mnist_form` holds, unless nearly all ink is at one
+        end, so that no place in 28×28 puts its centre in the middle.
 
     Raises:
         PictureError: If no ink is seen.
@@ -145,17 +149,16 @@ def grey(picture: Image.Image) -> Array:
     if picture.has_transparency_data:
         rgba = _floats(picture, "RGBA")
         return _without_transparency(_one_channel(rgba[..., :3]), rgba[..., 3])
-    return (
-        _floats(picture, "L")
-        if picture.mode in ("1", "L")
-        else _one_channel(_floats(picture, "RGB"))
-    )
+    if picture.mode in ("1", "L"):
+        return _floats(picture, "L")
+    return _one_channel(_floats(picture, "RGB"))
 
 
 def _floats(picture: Image.Image, mode: str) -> Array:
     """Values in [0, 1]; of a large picture, means of blocks."""
     blocks = -(-max(picture.size) // LARGE)
-    picture = picture.convert(mode)
+    plain = {"La": "LA", "RGBa": "RGBA"}.get(picture.mode, picture.mode)  # Pillow asks for a detour
+    picture = picture.convert(plain).convert(mode)
     picture = picture.reduce(blocks) if blocks > 1 else picture
     return np.asarray(picture, dtype=np.float32) / 255
 
@@ -164,10 +167,11 @@ def _one_channel(rgb: Array) -> Array:
     """Project the colours on the line along which they differ most: yellow on white is visible."""
     step = max(1, max(rgb.shape) // 128)
     colours = rgb[::step, ::step].reshape(-1, 3)
-    _, axes = np.linalg.eigh(np.cov(colours, rowvar=False) + 1e-6)  # grey, if all are the same
+    colours = colours - colours.mean(axis=0)
+    _, axes = np.linalg.eigh(colours.T @ colours + 1e-6)  # grey, if all are the same
     axis = axes[:, -1] * (1 if axes[:, -1].sum() > 0 else -1)
     axis = (axis / np.abs(axis).sum()).astype(np.float32)
-    return rgb @ axis - min(axis[axis < 0].sum(), 0)
+    return np.asarray(rgb @ axis - axis[axis < 0].sum(), dtype=np.float32)
 
 
 def _without_transparency(values: Array, alpha: Array) -> Array:
@@ -176,13 +180,13 @@ def _without_transparency(values: Array, alpha: Array) -> Array:
         raise NoInkError("is transparent all over")
     if np.ptp(alpha) < 0.05:
         return values
-    opaque = alpha > 0.5
+    opaque = alpha > alpha.max() / 2
     rows, columns = np.nonzero(opaque.any(axis=1))[0], np.nonzero(opaque.any(axis=0))[0]
     filled = opaque.sum() / max(1, (np.ptp(rows) + 1) * (np.ptp(columns) + 1))
     if filled > 0.75 and np.ptp(values[opaque]) > 0.2:  # a card with a digit, cut out
         ground = np.median(values[opaque])
         return values * alpha + ground * (1 - alpha)
-    return 1 - alpha
+    return alpha
 
 
 def _centre_of_mass(image: NDArray[Any]) -> NDArray[np.float64]:

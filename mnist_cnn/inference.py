@@ -23,7 +23,7 @@ class Probabilities(nn.Module):
 
     def __init__(self, model: MNISTClassifier) -> None:
         super().__init__()
-        self.net = model.net
+        self.net = model.net.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.unsqueeze(1).to(torch.float32) / 255
@@ -31,11 +31,15 @@ class Probabilities(nn.Module):
 
 
 def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
-    """Read a checkpoint of one of this project's nets; no configuration is needed.
+    """Read one of this project's nets from a checkpoint; no configuration is needed.
+
+    Args:
+        path: A checkpoint of Lightning's, or what ``export --format safetensors`` wrote.
 
     Returns:
-        The model, in evaluation mode on the CPU, and facts about it: ``net``, its class and
-        arguments, and ``epoch``, if they are known.
+        The model, in evaluation mode on the CPU, and what is known of it: ``net``, its class and
+        arguments, and ``epochs``, which it was trained for here; of a ``.safetensors`` file all
+        that `mnist_cnn.export.describe_model` says, ``test_accuracy`` among it.
 
     Raises:
         CheckpointError: If the file cannot be read, or is of another net.
@@ -43,8 +47,13 @@ def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
     checkpoint = read_checkpoint(path)
     net = described_net(checkpoint)
     if net is None:
-        raise CheckpointError(f"checkpoint {path} does not say which of this project's nets it is")
-    model = MNISTClassifier(NETS[net["class_path"]](**net["init_args"]))
+        known = ", ".join(NETS)
+        raise CheckpointError(f"checkpoint {path} is not of one of this project's nets: {known}")
+    try:
+        model = MNISTClassifier(NETS[net["class_path"]](**net["init_args"]))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {path} describes no net that can be made") from error
     check_fits(checkpoint, model, path)
     model.load_state_dict(checkpoint["state_dict"])
-    return model.eval(), {"net": net, "epoch": checkpoint.get("epoch")}
+    epochs = checkpoint.get("epoch", 0) + 1 if checkpoint.get("global_step") else 0
+    return model.eval(), {"net": net, "epochs": epochs} | checkpoint.get("metadata", {})

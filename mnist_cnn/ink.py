@@ -21,6 +21,7 @@ GROUND_WINDOW = 0.4  # of the longer side: what is darker than its surroundings 
 MIN_CONTRAST = 0.03  # of the range from black to white; less is no ink
 CLEAN = 1.5 / 255  # what the pixels of a drawn ground differ by at most
 LOOKS = 3  # how often a picture is looked at closer
+MOST_PARTS = 12  # that are judged; more are specks
 EIGHT = np.ones((3, 3))  # neighbours that connect pixels
 
 
@@ -34,9 +35,8 @@ class Part(NamedTuple):
     label: int  # its number in the labels
     box: tuple[slice, slice]
     area: int  # pixels
-    contrast: float  # mean difference from the ground
     at_border: float  # share of a side of the picture that it covers, at most
-    score: float  # how much like the strokes of a digit it is
+    score: float = 1.0  # how much like the strokes of a digit it is
 
 
 class Ink(NamedTuple):
@@ -70,7 +70,7 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
     level = np.median(border)
     flat = np.mean(np.abs(border - level) <= CLEAN) > 0.7 and noise_of(small) <= CLEAN
     if flat:  # drawn, not photographed: all that is not the border's colour is ink
-        inks = [label_parts(np.abs(small - level), MIN_CONTRAST, 1)]
+        inks = [label_parts(np.abs(small - level), MIN_CONTRAST)]
     else:
         light = float(np.mean(border > otsu(small)))  # its share of the border
         inks = [separate(small, 1, 0.75 + light / 2), separate(1 - small, -1, 1.25 - light / 2)]
@@ -144,52 +144,53 @@ def separate(values: Array, sign: int, prior: float) -> Ink:
     found = [(threshold, label_parts(depth, threshold, prior))]
     if outside.any() and tail.any() and (lower := max(floor, 0.8 * otsu(depth[tail]))) < threshold:
         found.append((lower, label_parts(depth, lower, prior)))
-    threshold, ink = max(found, key=lambda pair: pair[1].parts and pair[1].best.score or 0)
+    threshold, ink = max(found, key=lambda pair: (pair[1].parts and pair[1].best.score) or 0)
     return ink._replace(depth=np.clip(depth - threshold / 2, 0, None))
 
 
-def label_parts(depth: Array, threshold: float, prior: float) -> Ink:
+def label_parts(depth: Array, threshold: float, prior: float = 1) -> Ink:
     """Cut what is deeper than `threshold` into connected parts, and judge each."""
     mask = without_lines(depth > threshold)
     labels, count = ndimage.label(mask, structure=EIGHT)
     if not count:
         return Ink(depth, labels, [])
+    areas = np.bincount(labels.ravel())[1:]
+    sides = [labels[0], labels[-1], labels[:, 0], labels[:, -1]]
+    at_border = np.max(
+        [np.bincount(side, minlength=count + 1)[1:] / len(side) for side in sides], axis=0
+    )
     boxes = ndimage.find_objects(labels)
-    areas = np.bincount(labels.ravel(), minlength=count + 1)
-    areas[0] = 0
-    sides = [
-        np.bincount(side, minlength=count + 1) / len(side)
-        for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1])
-    ]
-    at_border = np.max(sides, axis=0)
-    inside = ndimage.distance_transform_edt(mask)
-    steps = np.hypot(*(np.gradient(depth, axis=axis) for axis in (0, 1)))
-    rim = np.where(inside < 2, labels, 0)
-
-    def mean(of: Array, by: NDArray[np.int32]) -> NDArray[np.float64]:
-        counts = np.bincount(by.ravel(), minlength=count + 1)
-        return np.bincount(by.ravel(), of.ravel(), minlength=count + 1) / np.maximum(counts, 1)
-
-    widths, contrasts = 4 * mean(inside, labels) - 2, mean(depth, labels)
-    sharp = mean(steps > 0.06 * contrasts[rim], rim)
-    parts = []
     within = areas * (at_border < 0.05)
-    largest = within.max() or areas.max()
-    for label in np.flatnonzero(areas >= max(3, 0.03 * largest)):
-        extent = max(s.stop - s.start for s in boxes[label - 1])
-        score = (
-            prior
-            * (extent / max(mask.shape)) ** 0.5
-            * np.clip((0.45 - widths[label] / extent) / 0.2, 0.05, 1)  # strokes, not a blob
-            * np.clip(2 * sharp[label] - 0.7, 0.05, 1)  # edges all around, unlike light and shadow
-            * contrasts[label]
-            * (np.clip(1 - at_border[label], 0.05, 0.6) if at_border[label] else 1)
-        )
-        part = Part(
-            label, boxes[label - 1], areas[label], contrasts[label], at_border[label], score
-        )
+    least = max(3, 0.03 * (within.max() or areas.max()))
+    largest = [index for index in np.argsort(-areas)[:MOST_PARTS] if areas[index] >= least]
+    parts = []
+    for index in largest:
+        part = Part(index + 1, boxes[index], areas[index], at_border[index])
+        if count > 1 or prior != 1:
+            part = part._replace(score=prior * likeness(part, depth, labels))
         parts.append(part)
     return Ink(depth, labels, parts)
+
+
+def likeness(part: Part, depth: Array, labels: NDArray[np.int32]) -> float:
+    """How much like the strokes of a digit a part is; from 0, or almost, to 1."""
+    strokes = labels[part.box] == part.label
+    extent = max(strokes.shape)
+    values = depth[part.box]
+    inside = ndimage.distance_transform_edt(np.pad(strokes, 1))[1:-1, 1:-1]
+    width = 4 * inside[strokes].mean() - 2  # a stroke's pixels are a quarter of it from its edge
+    contrast = values[strokes].mean()
+    sharp = 0.0
+    if min(strokes.shape) > 1:
+        steps = np.hypot(*np.gradient(values))[strokes & (inside < 2)]
+        sharp = np.mean(steps > 0.06 * contrast)
+    return float(
+        (extent / max(labels.shape)) ** 0.5
+        * np.clip((0.45 - width / extent) / 0.2, 0.05, 1)  # strokes, not a blob
+        * np.clip(2 * sharp - 0.7, 0.05, 1)  # edges all around, unlike light and shadow
+        * contrast
+        * (np.clip(1 - part.at_border, 0.05, 0.6) if part.at_border else 1)
+    )
 
 
 def digit_parts(ink: Ink) -> list[Part]:
@@ -199,10 +200,11 @@ def digit_parts(ink: Ink) -> list[Part]:
     extent = max(s.stop - s.start for s in best.box)
     kept = []
     for part in parts:
-        gaps = [max(0, a.start - b.stop, b.start - a.stop) for a, b in zip(part.box, best.box)]
+        pairs = zip(part.box, best.box, strict=True)
+        gaps = [max(0, a.start - b.stop, b.start - a.stop) for a, b in pairs]
         if part is best or (
             part.area >= 0.04 * best.area
-            and part.contrast >= 0.4 * best.contrast
+            and part.score >= 0.02 * best.score
             and part.at_border <= best.at_border
             and max(gaps) <= 0.3 * extent
         ):
@@ -294,6 +296,8 @@ def noise_of(values: Array) -> float:
 
 def otsu(values: Array) -> float:
     """The threshold that splits values into the two most distinct classes (N. Otsu, 1979)."""
+    if np.ptp(values) < 1e-6:
+        return float(values[0])
     counts, edges = np.histogram(values, bins=128)
     middles = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)

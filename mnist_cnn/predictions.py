@@ -60,9 +60,8 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        is_files = isinstance(batch, PictureBatch)
-        rest = (batch.pages, batch.failures) if is_files else ([], [])
-        self.mine.append(Predicted(outputs.cpu(), *rest))
+        read = (batch.pages, batch.failures) if isinstance(batch, PictureBatch) else ([], [])
+        self.mine.append(Predicted(outputs.cpu(), *read))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         by_rank = gather(trainer, self.mine)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -39,8 +41,19 @@ def fit_square(ink: Array, side: int) -> NDArray[np.uint8]:
         change = max(THICK * FINE - width, -deepest)  # leaves half of the widest place
     if change:
         ink = widened(mask, change)
-    done = resized(ink, side)
-    return np.asarray(np.round(done * (255 / done.max())), dtype=np.uint8)
+    image = as_bytes(resized(ink, side))
+    top, bottom, left, right = bounds(image > 0)
+    if max(bottom - top, right - left) < side:  # edges that are too faint to be seen: without them
+        scale = max(ink.shape) / side
+        rows = slice(int(top * scale), math.ceil(bottom * scale))
+        columns = slice(int(left * scale), math.ceil(right * scale))
+        image = as_bytes(resized(ink[rows, columns], side))
+    return image
+
+
+def as_bytes(ink: Array) -> NDArray[np.uint8]:
+    """Bytes of which the brightest is 255."""
+    return np.asarray(np.round(ink * (255 / ink.max())), dtype=np.uint8)
 
 
 def stroke_width(mask: Mask) -> float:

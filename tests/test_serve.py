@@ -164,6 +164,16 @@ def test_what_a_linear_net_adds_up_is_what_each_pixel_contributed() -> None:
     assert not parts[image == 0].any()
 
 
+def test_the_accuracy_is_named_by_the_images_it_was_measured_on() -> None:
+    from mnist_cnn.serve import app
+
+    checkpoint: dict[str, Any] = {"callbacks": {"Report": {"history": [{"val/accuracy": 0.98765}]}}}
+    assert app.measured(checkpoint) == {"test_accuracy": 0.9877}
+    checkpoint["datamodule_hyper_parameters"] = {"val_size": 10_000}
+    assert app.measured(checkpoint) == {"val_accuracy": 0.9877}
+    assert app.measured({"callbacks": {"Report": {"history": []}}}) == {}
+
+
 def test_a_batch_is_what_has_gathered(tmp_path: Path) -> None:
     class Settings:
         max_batch_size, batch_timeout, request_timeout = 4, 0.0, 10.0
@@ -285,6 +295,7 @@ def test_it_tells_about_itself(client: httpx.Client) -> None:
     assert client.get("/health").text == "ok"
     model = client.get("/info").json()["model"]
     assert model["net"]["class_path"] == "mnist_cnn.nets.KerasCNN"
+    assert 0.97 < model["test_accuracy"] < 0.995
     page = client.get("/")
     assert "Draw a digit" in page.text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]

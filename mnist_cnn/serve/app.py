@@ -16,6 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 
 from mnist_cnn import __version__
+from mnist_cnn.checkpoints import read_checkpoint
 from mnist_cnn.images import FORMATS, SIDE
 from mnist_cnn.inference import load_classifier
 from mnist_cnn.serve import metrics
@@ -103,7 +104,12 @@ def make_server(
         accelerator=accelerator,
         devices=1,
         timeout=timeout,
-        model_metadata={"checkpoint": Path(checkpoint).name, "version": __version__, **facts},
+        model_metadata={
+            "checkpoint": Path(checkpoint).name,
+            "version": __version__,
+            **measured(read_checkpoint(checkpoint)),
+            **facts,
+        },
         middlewares=[(Limits, {"max_bytes": max_bytes, "seconds": timeout}), (metrics.Metrics, {})],
         restart_workers=True,
     )
@@ -117,6 +123,21 @@ def make_server(
     _add_routes(app, server.setup_auth())
     _describe(app)
     return server
+
+
+def measured(checkpoint: dict[str, Any]) -> dict[str, float]:
+    """The accuracy that training measured last, if the checkpoint tells.
+
+    Returns:
+        ``test_accuracy``, where training validated on the test images, or ``val_accuracy``, on
+        images held out of the training set.
+    """
+    history = checkpoint.get("callbacks", {}).get("Report", {}).get("history") or [{}]
+    if "val/accuracy" not in history[-1]:
+        return {}
+    held_out = checkpoint.get("datamodule_hyper_parameters", {}).get("val_size", 0)
+    name = "val_accuracy" if held_out else "test_accuracy"
+    return {name: round(history[-1]["val/accuracy"], 4)}
 
 
 def _add_routes(app: FastAPI, authorize: Any) -> None:
