@@ -60,7 +60,7 @@ def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -
     server = make_server(
         options.checkpoint,
         folder,
-        api_key=options.api_key,
+        api_key=options.api_key or os.environ.get(KEY_VARIABLE),
         accelerator=options.accelerator,
         max_batch_size=options.max_batch_size,
         batch_timeout=options.batch_timeout,
@@ -148,7 +148,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one")
     parser.add_argument(
         "--api_key",
-        default=os.environ.get(KEY_VARIABLE) or None,
         help=f"what requests must carry as X-API-Key; better given as ${KEY_VARIABLE}, which no "
         "other user of the machine can see",
     )

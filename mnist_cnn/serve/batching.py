@@ -50,9 +50,7 @@ class Requests:
         if self._socket is None:
             self._socket = zmq.Context.instance().socket(zmq.PUSH)
             self._socket.set_hwm(0)  # no limit but that of memory
-            self._socket.connect(
-                self.address
-            )  # the end that lives on connects: it keeps what waits
+            self._socket.connect(self.address)  # not bind: this end keeps what waits
         self._socket.send(pickle.dumps(item))
 
     def get(self, timeout: float) -> Request:
