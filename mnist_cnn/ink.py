@@ -72,7 +72,8 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
     if flat:  # drawn, not photographed: all that is not the border's colour is ink
         inks = [label_parts(np.abs(small - level), MIN_CONTRAST)]
     else:
-        light = float(np.mean(border > otsu(small)))  # its share of the border
+        small = evenly_lit(small)
+        light = float(np.mean(ring(small) > otsu(small)))  # its share of the border
         inks = [separate(small, 1, 0.75 + light / 2), separate(1 - small, -1, 1.25 - light / 2)]
     inks = [ink for ink in inks if ink.parts]
     if not inks:
@@ -102,19 +103,32 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
 def likeliest(inks: list[Ink]) -> Ink:
     """The polarity whose best part is best, but no sheet behind strokes, nor a hole in them."""
     inks = sorted(inks, key=lambda ink: -ink.best.score)
-    if len(inks) == 2 and inks[1].best.score > 0.25 * inks[0].best.score:
+    if len(inks) == 2:
         best, other = inks[0].best, inks[1].best
-        if encloses(best, other) and is_solid(best):
+        likely = other.score / best.score
+        if likely > 0.2 and encloses(best, other) and is_sheet(best, other):
             return inks[1]
-        if encloses(other, best) and not is_solid(other):
+        if likely > 0.5 and encloses(other, best) and not is_sheet(other, best):
             return inks[1]
     return inks[0]
+
+
+def is_sheet(part: Part, inner: Part) -> bool:
+    """Whether a part is what another is written on, rather than strokes around a hole."""
+    return is_solid(part) or (
+        part.area > 12 * inner.area and extent(inner.box) > 0.25 * extent(part.box)
+    )
+
+
+def extent(box: tuple[slice, slice]) -> int:
+    """The longer side in pixels."""
+    return max(side.stop - side.start for side in box)
 
 
 def is_solid(part: Part) -> bool:
     """Whether a part fills more of its box than strokes do."""
     rows, columns = part.box
-    return part.area > 0.5 * (rows.stop - rows.start) * (columns.stop - columns.start)
+    return part.area > 0.65 * (rows.stop - rows.start) * (columns.stop - columns.start)
 
 
 def encloses(outer: Part, inner: Part) -> bool:
@@ -175,7 +189,7 @@ def label_parts(depth: Array, threshold: float, prior: float = 1) -> Ink:
 def likeness(part: Part, depth: Array, labels: NDArray[np.int32]) -> float:
     """How much like the strokes of a digit a part is; from 0, or almost, to 1."""
     strokes = labels[part.box] == part.label
-    extent = max(strokes.shape)
+    length = max(strokes.shape)
     values = depth[part.box]
     inside = ndimage.distance_transform_edt(np.pad(strokes, 1))[1:-1, 1:-1]
     width = 4 * inside[strokes].mean() - 2  # a stroke's pixels are a quarter of it from its edge
@@ -185,8 +199,8 @@ def likeness(part: Part, depth: Array, labels: NDArray[np.int32]) -> float:
         steps = np.hypot(*np.gradient(values))[strokes & (inside < 2)]
         sharp = np.mean(steps > 0.06 * contrast)
     return float(
-        (extent / max(labels.shape)) ** 0.5
-        * np.clip((0.45 - width / extent) / 0.2, 0.05, 1)  # strokes, not a blob
+        (length / max(labels.shape)) ** 0.5
+        * np.clip((0.45 - width / length) / 0.2, 0.05, 1)  # strokes, not a blob
         * np.clip(2 * sharp - 0.7, 0.05, 1)  # edges all around, unlike light and shadow
         * contrast
         * (np.clip(1 - part.at_border, 0.05, 0.6) if part.at_border else 1)
@@ -197,7 +211,6 @@ def digit_parts(ink: Ink) -> list[Part]:
     """The best part, and those that belong to it: a digit may be broken, or a 5 lack a joint."""
     parts = [part for part in ink.parts if not is_frame(part, ink)] or ink.parts
     best = max(parts, key=lambda part: part.score)
-    extent = max(s.stop - s.start for s in best.box)
     kept = []
     for part in parts:
         pairs = zip(part.box, best.box, strict=True)
@@ -206,7 +219,7 @@ def digit_parts(ink: Ink) -> list[Part]:
             part.area >= 0.04 * best.area
             and part.score >= 0.02 * best.score
             and part.at_border <= best.at_border
-            and max(gaps) <= 0.3 * extent
+            and max(gaps) <= 0.3 * extent(best.box)
         ):
             kept.append(part)
     return kept
@@ -276,14 +289,38 @@ def opened(mask: NDArray[np.uint8], length: int, axis: int) -> NDArray[np.uint8]
     return ndimage.maximum_filter1d(eroded, length, axis=axis, origin=-1 if length % 2 == 0 else 0)
 
 
+def evenly_lit(values: Array) -> Array:
+    """Divide by the light, if nearly all of the picture follows a smooth surface."""
+    small = shrink(values, GROUND_SIDE)
+    y, x = (axis / max(1, axis.max()) * 2 - 1 for axis in np.indices(small.shape, np.float32))
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    kept = np.ones(small.shape, bool)
+    surface = small
+    for _ in range(4):
+        surface = terms @ np.linalg.lstsq(terms[kept], small[kept], rcond=None)[0]
+        rest = np.abs(small - surface)
+        kept = rest <= 2 * np.median(rest) + 0.01
+    if np.mean(rest < 0.06) < 0.85:  # the edge of a shadow or a table: see estimate_ground
+        return values
+    level = float(np.median(small))
+    light = np.maximum(surface / max(level, 0.05), 0.2)
+    return (values / enlarged(light, values.shape)).astype(np.float32)
+
+
+def enlarged(values: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `shrink`, but smooth."""
+    size = (shape[1], shape[0])
+    picture = Image.fromarray(values.astype(np.float32))
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR))
+
+
 def estimate_ground(values: Array) -> Array:
     """What the picture would be without dark features: follows light and shadow, not strokes."""
     small = shrink(values, GROUND_SIDE)
     window = max(3, round(GROUND_WINDOW * max(small.shape)))
     closed = ndimage.grey_closing(ndimage.median_filter(small, 3), size=(window, window))
     smooth = ndimage.gaussian_filter(closed, 1.0)
-    size = (values.shape[1], values.shape[0])
-    return np.asarray(Image.fromarray(smooth).resize(size, Image.Resampling.BILINEAR))
+    return enlarged(smooth, values.shape)
 
 
 def noise_of(values: Array) -> float:

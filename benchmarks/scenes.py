@@ -1,0 +1,224 @@
+"""Pictures of digits as people make them: drawn, scanned, photographed. They are made, not found.
+
+Letters of the shapes: H and W pixels. Ink is the share of a pixel that it covers, (H, W) in [0, 1].
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from scipy import ndimage
+
+Array = NDArray[np.float64]
+Random = np.random.Generator
+Scene = Callable[[Array, Random], Image.Image]
+
+#: Strokes of each digit, in two hands: points through which a curve goes, or a broken line if the
+#: list begins with None. x to the right and y down, in [0, 1].
+# fmt: off
+HANDS: list[list[list[list[Any]]]] = [
+    [[[(.5, 0), (.15, .25), (.1, .6), (.45, 1), (.85, .7), (.85, .25), (.5, 0)]],
+     [[None, (.5, 0), (.5, 1)]],
+     [[(.15, .25), (.4, .02), (.75, .12), (.75, .4), (.4, .75), (.1, .98)],
+      [None, (.1, .98), (.9, .97)]],
+     [[(.15, .12), (.5, 0), (.8, .2), (.65, .42), (.38, .48)],
+      [(.38, .48), (.75, .55), (.85, .8), (.5, 1), (.12, .9)]],
+     [[None, (.6, 0), (.1, .65), (.9, .65)], [None, (.65, .35), (.62, 1)]],
+     [[None, (.8, .02), (.25, .03), (.2, .42)], [(.2, .42), (.6, .38), (.85, .65), (.6, .97),
+      (.12, .93)]],
+     [[(.7, 0), (.35, .25), (.15, .65), (.4, 1), (.8, .8), (.65, .52), (.2, .62)]],
+     [[None, (.1, .05), (.85, .03), (.4, 1)]],
+     [[(.75, .12), (.45, 0), (.2, .2), (.5, .46), (.82, .75), (.5, 1), (.15, .78), (.5, .48),
+       (.8, .2), (.7, .08)]],
+     [[(.8, .2), (.5, 0), (.2, .2), (.3, .45), (.6, .45), (.8, .2)], [(.8, .2), (.78, .6),
+      (.7, 1)]]],
+    [[[(.5, 0), (.25, .2), (.2, .7), (.5, 1), (.8, .75), (.78, .2), (.5, 0)]],
+     [[None, (.3, .25), (.55, 0), (.5, 1)]],
+     [[(.15, .2), (.5, 0), (.8, .25), (.6, .6), (.25, .9), (.15, .85), (.35, .82), (.6, .97),
+       (.9, .92)]],
+     [[None, (.15, .02), (.8, .02), (.45, .42)], [(.45, .42), (.85, .55), (.8, .9), (.4, 1),
+      (.1, .88)]],
+     [[None, (.2, 0), (.15, .5), (.8, .48)], [None, (.75, 0), (.7, 1)]],
+     [[None, (.25, .05), (.22, .45)], [(.22, .45), (.65, .42), (.8, .72), (.5, 1), (.1, .9)],
+      [None, (.25, .05), (.8, 0)]],
+     [[(.6, 0), (.25, .4), (.2, .8), (.5, 1), (.8, .78), (.55, .55), (.22, .75)]],
+     [[None, (.1, .05), (.85, .03), (.4, 1)], [None, (.3, .5), (.75, .48)]],
+     [[(.5, 0), (.25, .22), (.5, .46), (.75, .22), (.5, 0)],
+      [(.5, .46), (.15, .75), (.5, 1), (.85, .75), (.5, .46)]],
+     [[(.5, 0), (.22, .25), (.45, .5), (.78, .25), (.5, 0)], [(.78, .25), (.75, .7), (.4, 1),
+      (.2, .92)]]],
+]
+# fmt: on
+INKS = (
+    (0.05, 0.05, 0.08),
+    (0.1, 0.15, 0.5),
+    (0.6, 0.08, 0.1),
+    (0.3, 0.3, 0.32),
+    (0.05, 0.35, 0.15),
+)
+
+
+def handwritten(digit: int, rng: Random, size: tuple[int, int], pen: float) -> Array:
+    """Draw a digit somewhere in a picture, slanted and wobbling as chance has it.
+
+    Args:
+        digit: 0 to 9.
+        rng: Where chance comes from.
+        size: W and H of the picture.
+        pen: Width of the strokes, in heights of the digit; at least a pixel is drawn.
+
+    Returns:
+        (H, W) ink.
+    """
+    width, height = size
+    tall = rng.uniform(0.4, 0.7) * min(size)
+    centre = [rng.uniform(0.6 * tall, side - 0.6 * tall) for side in size]
+    squeeze, slant = rng.uniform(0.55, 0.85), rng.uniform(-0.25, 0.25)
+    phases, wobble = rng.uniform(0, 2 * math.pi, 4), rng.uniform(0, 0.02)
+    sharp = 2  # pixels drawn for one
+    picture = Image.new("L", (width * sharp, height * sharp))
+    draw = ImageDraw.Draw(picture)
+    for stroke in HANDS[rng.integers(len(HANDS))][digit]:
+        points = _broken(stroke[1:]) if stroke[0] is None else _curve(stroke)
+        x, y = (points[:, 0] - 0.5) * squeeze, points[:, 1] - 0.5
+        x, y = (
+            x + wobble * (np.sin(5 * y + phases[0]) + np.sin(9 * x + phases[1])) - slant * y,
+            y + wobble * (np.sin(6 * x + phases[2]) + np.sin(8 * y + phases[3])),
+        )
+        points = (np.stack([x, y], axis=1) * tall + centre) * sharp
+        wide = max(1, round(pen * tall * sharp))
+        draw.line([tuple(point) for point in points.tolist()], fill=255, width=wide, joint="curve")
+        if wide > 3:
+            for px, py in (points[0], points[-1]):
+                draw.circle((px, py), wide / 2, fill=255)
+    return np.asarray(picture.resize(size, Image.Resampling.BOX), dtype=np.float64) / 255
+
+
+def _curve(points: list[tuple[float, float]]) -> Array:
+    """A Catmull-Rom curve through points."""
+    p = np.array(points)
+    p = np.vstack([2 * p[0] - p[1], p, 2 * p[-1] - p[-2]])
+    t = np.linspace(0, 1, 16)[:, None]
+    pieces = [
+        (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+        / 2
+        for a, b, c, d in zip(p, p[1:], p[2:], p[3:], strict=False)
+    ]
+    return np.vstack(pieces)
+
+
+def _broken(points: list[tuple[float, float]]) -> Array:
+    p = np.array(points)
+    t = np.linspace(0, 1, 16)[:, None]
+    return np.vstack([a * (1 - t) + b * t for a, b in itertools.pairwise(p)])
+
+
+def drawn(ink: Array, ground: Any = (1, 1, 1), colour: Any = (0, 0, 0)) -> Image.Image:
+    """Flat colours, as a drawing program has them."""
+    share = ink[..., None]
+    return Image.fromarray(_bytes(np.array(ground) * (1 - share) + np.array(colour) * share))
+
+
+def photographed(
+    ink: Array,
+    rng: Random,
+    *,
+    colour: Any = None,
+    lines: Array | None = None,
+    paper: Array | None = None,
+    shadow: float = 0,
+    vignette: float = 0,
+    exposure: float = 1,
+    noise: float = 0.02,
+) -> Image.Image:
+    """Ink on paper, lit from one side, out of focus, with noise, saved as JPEG.
+
+    Args:
+        ink: (H, W).
+        rng: Where chance comes from.
+        colour: Of the ink; one of `INKS` by default.
+        lines: (H, W) share of a pixel covered by the lines of ruled paper.
+        paper: (H, W) share of a pixel that is paper; the rest is a table. All of it by default.
+        shadow: Part of the light that a shadow over half of the picture takes away.
+        vignette: Part of the light that is missing in the corners.
+        exposure: Brightness of the whole.
+        noise: Standard deviation, of the range from black to white.
+    """
+    height, width = ink.shape
+    ground = np.array([1, 0.98, 0.94]) * rng.uniform(0.8, 0.97)
+    picture = ground * (
+        1 + 0.02 * _texture(ink.shape, rng, 3) + 0.01 * _texture(ink.shape, rng, 25)
+    )
+    if lines is not None:
+        picture += lines[..., None] * (np.array([0.5, 0.6, 0.85]) - picture)
+    density = 0.93 * np.clip(1 + 0.12 * _texture(ink.shape, rng, 4), 0.6, 1)
+    colour = np.array(INKS[rng.integers(len(INKS))] if colour is None else colour)
+    picture += ink[..., None] * density * (colour - picture)
+    if paper is not None:
+        wood = np.array([0.4, 0.26, 0.15]) * (1 + 0.15 * _texture(ink.shape, rng, 20))
+        picture = wood + paper[..., None] * (picture - wood)
+    y, x = (axis / side - 0.5 for axis, side in zip(np.indices(ink.shape), ink.shape, strict=True))
+    angle = rng.uniform(0, 2 * math.pi)
+    along = np.cos(angle) * x + np.sin(angle) * y
+    light = (
+        exposure * (1 - rng.uniform(0.1, 0.4) * (along + 0.5)) * (1 - vignette * 2 * (x**2 + y**2))
+    )
+    light *= 1 - shadow / (1 + np.exp((along - rng.uniform(-0.2, 0.2)) / rng.uniform(0.005, 0.05)))
+    picture = ndimage.gaussian_filter(picture * light[..., None], (1, 1, 0))
+    picture += noise * rng.normal(size=(height, width, 1))
+    return jpeg(picture, 80)
+
+
+def blackboard(ink: Array, rng: Random) -> Image.Image:
+    """Chalk."""
+    ground = np.array([0.12, 0.22, 0.17]) * (1 + 0.15 * _texture(ink.shape, rng, 60))
+    chalk = (ink * np.clip(0.75 + 0.25 * _texture(ink.shape, rng, 2)[..., 0], 0, 1))[..., None]
+    picture = ground * (1 - chalk) + 0.85 * chalk
+    picture = picture * np.linspace(1, 0.6, ink.shape[1])[None, :, None]
+    return jpeg(picture + 0.02 * rng.normal(size=picture.shape), 75)
+
+
+def ruled(shape: tuple[int, ...], rng: Random, pitch: float, checked: bool = False) -> Array:
+    """Lines two pixels wide, up to 2° askew."""
+    y, x = np.indices(shape)
+    slope, start = math.tan(math.radians(rng.uniform(-2, 2))), rng.uniform(0, pitch)
+    across = [y + slope * x] + ([x - slope * y] if checked else [])
+    lines = [np.clip(1.5 - np.abs((a + start) % pitch - pitch / 2), 0, 1) for a in across]
+    return np.max(lines, axis=0)
+
+
+def sheet(shape: tuple[int, ...], rng: Random) -> Array:
+    """Paper that lies askew on a table and covers two thirds of the picture."""
+    height, width = shape
+    corners = np.array([(0.12, 0.1), (0.88, 0.1), (0.88, 0.9), (0.12, 0.9)])
+    corners = (corners + rng.uniform(-0.05, 0.05, (4, 2))) * (width, height)
+    picture = Image.new("L", (width, height))
+    points = [tuple(corner) for corner in corners.tolist()]
+    ImageDraw.Draw(picture).polygon(points, fill=255)
+    return np.asarray(picture, dtype=np.float64) / 255
+
+
+def jpeg(picture: Array, quality: int) -> Image.Image:
+    """What is left of (H, W, 3) values in [0, 1] after saving."""
+    file = io.BytesIO()
+    Image.fromarray(_bytes(picture)).save(file, "JPEG", quality=quality)
+    return Image.open(file)
+
+
+def _texture(shape: tuple[int, ...], rng: Random, grain: float) -> Array:
+    """Smooth noise of variance 1, (H, W, 1)."""
+    height, width = shape
+    coarse = rng.normal(size=(int(height / grain) + 2, int(width / grain) + 2)).astype(np.float32)
+    fine = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+    return ((fine - fine.mean()) / fine.std())[..., None].astype(np.float64)
+
+
+def _bytes(values: Array) -> NDArray[np.uint8]:
+    return np.clip(values * 255 + 0.5, 0, 255).astype(np.uint8)
