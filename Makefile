@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format tensorboard compare-keras figures clean
+.PHONY: help setup train test test-slow check format tensorboard serve compare-keras serve-load figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,12 @@ format: $(READY) ## format the code and fix what the linter can
 
 tensorboard: $(READY) ## look at the runs, the published one among them
 	$(BIN)/tensorboard --logdir tb_logs
+
+serve: $(READY) ## serve a checkpoint, with a page to draw on (ARGS="best.ckpt --port 8000")
+	$(BIN)/python -m mnist_cnn serve $(ARGS)
+
+serve-load: $(READY) ## measure the server under load, beside plain FastAPI (ARGS="best.ckpt"; needs wrk)
+	$(BIN)/python -m benchmarks.serve_load $(ARGS)
 
 compare-keras: $(READY) ## train real Keras and this project side by side (an hour; 2 GB for Keras)
 	$(BIN)/python -m benchmarks.compare_keras $(ARGS)

@@ -36,6 +36,10 @@ def main() -> None:
             from mnist_cnn import export
 
             export.main(sys.argv[2:])
+        elif sys.argv[1:2] == ["serve"]:
+            from mnist_cnn import serve
+
+            serve.main(sys.argv[2:])
         else:
             MNISTCLI()
     except Exception as error:

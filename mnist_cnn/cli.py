@@ -110,8 +110,8 @@ class MNISTCLI(LightningCLI):
                 "prog": "mnist-cnn",
                 "version": __version__,
                 "description": "Train, test and use the classic Keras MNIST CNN.",
-                "epilog": "export, import-keras and export-keras have a --help of their own. "
-                "--debug, or MNIST_CNN_DEBUG=1, shows the traceback of an error.",
+                "epilog": "serve, export, import-keras and export-keras have a --help of their "
+                "own. --debug, or MNIST_CNN_DEBUG=1, shows the traceback of an error.",
             },
             auto_configure_optimizers=False,
         )

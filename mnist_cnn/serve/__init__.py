@@ -1,0 +1,200 @@
+"""``python -m mnist_cnn serve best.ckpt``: the model as a web service, and a page to draw on.
+
+This process answers HTTP (LitServe's application on uvicorn) and decodes pictures; a process of
+its own computes, in batches of what has gathered meanwhile. How a request goes: `limits` →
+`reading` → `batching` → `api`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
+
+PACKAGES = ("fastapi_offline", "litserve", "prometheus_client", "python_multipart")
+KEY_VARIABLE = "MNIST_CNN_API_KEY"
+HOW_TO_TRAIN = "python -m mnist_cnn fit --config configs/cnn.yaml makes one and prints where it is"
+
+
+def main(arguments: list[str]) -> None:
+    """``mnist-cnn serve``.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be used.
+        ValueError: If an option cannot be used on this machine.
+    """
+    options = _parser().parse_args(arguments)
+    if missing := [package for package in PACKAGES if find_spec(package) is None]:
+        raise ValueError(f"serve needs {', '.join(missing)}: pip install -e '.[serve]'")
+    if options.checkpoint is None:
+        raise ValueError(f"serve needs a checkpoint: {HOW_TO_TRAIN}")
+    if not Path(options.checkpoint).is_file():
+        raise ValueError(f"checkpoint {options.checkpoint}: no such file; {HOW_TO_TRAIN}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with _listen(options.host, options.port) as listener, tempfile.TemporaryDirectory() as folder:
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # before prometheus_client is imported
+        _serve(options, listener, Path(folder))
+
+
+def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -> None:
+    import torch
+    import uvicorn
+    from litserve.utils import configure_logging, wrap_litserve_start
+
+    from mnist_cnn.serve.app import make_server
+    from mnist_cnn.serve.limits import PatientProtocol
+
+    configure_logging(options.log_level, stream=sys.stderr)
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of what clients send
+    torch.set_num_threads(1)  # this process does not compute
+    server = make_server(
+        options.checkpoint,
+        folder,
+        api_key=options.api_key or os.environ.get(KEY_VARIABLE),
+        accelerator=options.accelerator,
+        max_batch_size=options.max_batch_size,
+        batch_timeout=options.batch_timeout,
+        max_bytes=options.max_bytes,
+        max_pixels=options.max_pixels,
+        timeout=options.timeout,
+    )
+    config = uvicorn.Config(
+        server.app,
+        http=PatientProtocol,
+        ws="none",
+        log_level=options.log_level,
+        access_log=options.log_level in ("info", "debug"),
+        server_header=False,
+        timeout_graceful_shutdown=options.timeout + 1,
+    )
+    PatientProtocol.seconds = options.timeout
+    with _for_us_alone():
+        started = wrap_litserve_start(server, worker_monitor=True)
+        started.__enter__()
+    try:
+        server.verify_worker_status()
+        gc.freeze()  # torch's objects stay: looking through them again took a fifth of the time
+        host, port = listener.getsockname()[:2]
+        name = f"[{host}]" if ":" in host else host
+        print(f"Serving {options.checkpoint} at http://{name}:{port} (Ctrl+C stops)", flush=True)
+        uvicorn.Server(config).run(sockets=[listener])
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
+        gc.unfreeze()
+        server.end()
+        started.__exit__(None, None, None)
+
+
+@contextmanager
+def _for_us_alone() -> Iterator[None]:
+    """Keep SIGINT and SIGTERM from the processes that are started meanwhile.
+
+    Ctrl+C and some supervisors signal the whole group. The others have to go on, for this process
+    answers the requests that it has before it ends them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket at once, so that a port in use is known before anything is loaded."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        raise ValueError(
+            f"--host {host} --port {port}: {error.strerror}; choose another, or --port 0 for any"
+        ) from error
+    return listener
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}", file=sys.stderr)
+        print(f"(all options: {self.prog} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mnist-cnn serve",
+        description="Serve a checkpoint: a page to draw on at /, the API's documentation at /docs.",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("checkpoint", nargs="?", help="a checkpoint of one of this project's nets")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every computer may ask")
+    parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one")
+    parser.add_argument(
+        "--api_key",
+        help=f"what requests must carry as X-API-Key; better given as ${KEY_VARIABLE}, which no "
+        "other user of the machine can see",
+    )
+    parser.add_argument(
+        "--accelerator", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="device"
+    )
+    parser.add_argument(
+        "--max_batch_size", type=_positive(int), default=64, help="images computed at once"
+    )
+    parser.add_argument(
+        "--batch_timeout",
+        type=_positive(float, zero=True),
+        default=0.0,
+        help="seconds to wait for more images when there is one; without waiting, a batch is what "
+        "gathered while the one before it was computed",
+    )
+    parser.add_argument(
+        "--max_bytes", type=_positive(int), default=10_000_000, help="of a request's body"
+    )
+    parser.add_argument(
+        "--max_pixels", type=_positive(int), default=16_000_000, help="of a picture"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_positive(int),
+        default=10,
+        help="seconds for a client to send a request, and for the server to answer it",
+    )
+    parser.add_argument(
+        "--log_level", choices=("debug", "info", "warning", "error"), default="warning"
+    )
+    return parser
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 65535")
+    return port
+
+
+def _positive(kind: type[int] | type[float], zero: bool = False):  # type: ignore[no-untyped-def]
+    def number(text: str) -> int | float:
+        value = kind(text)
+        if not (value > 0 or (zero and value == 0)) or value == float("inf"):
+            raise argparse.ArgumentTypeError(f"{text}: must be {'at least' if zero else 'above'} 0")
+        return value
+
+    number.__name__ = kind.__name__  # argparse: "invalid int value"
+    return number
