@@ -42,6 +42,7 @@ def command(folder: Path, devices: int, resume: bool) -> list[str]:
         *("--trainer.strategy=ddp",) * (devices > 1),
         *("--trainer.enable_model_summary=false", "--last_checkpoint.every_n_train_steps=5"),
         f"--trainer.logger.init_args.save_dir={folder}",
+        "--trainer.logger.init_args.version=run",
         *("--ckpt_path=last",) * resume,
     ]
 
@@ -119,7 +120,7 @@ def main() -> None:
     args = parser.parse_args()
     random.seed(args.seed)
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
-    run = lambda name: folder / name / "cnn" / "version_0"  # noqa: E731
+    run = lambda name: folder / name / "cnn" / "run"  # noqa: E731
 
     start = time.perf_counter()
     undisturbed_run = command(folder / "undisturbed", args.devices, False)

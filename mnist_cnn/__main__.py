@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def leave_on_signals() -> None:
-    """Leave on SIGTERM and Ctrl-C with the conventional status, 128 + number, and no traceback.
+    """Leave on SIGTERM, Ctrl-C and SIGUSR1 with status 128 + number, and no traceback.
 
     A training changes that to finishing its step and saving it first: see `resume`.
     """
@@ -60,7 +60,7 @@ def leave_on_signals() -> None:
     def leave(number: int, frame: Any) -> NoReturn:
         sys.exit(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGTERM)):
         signal.signal(number, leave)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -39,8 +40,14 @@ from mnist_cnn.data import MNISTDataModule, check_global_batch
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.predictions import PredictionWriter
 from mnist_cnn.report import Report
-from mnist_cnn.resume import LastCheckpoint, find_last, rewind_logs
-from mnist_cnn.runs import warn
+from mnist_cnn.resume import (
+    LastCheckpoint,
+    check_same_run,
+    find_last,
+    lock_run,
+    rewind_logs,
+)
+from mnist_cnn.runs import log_dir, run_settings, warn
 from mnist_cnn.views import TensorBoardViews
 
 #: What a command does that is given no configuration: the published run, as in configs/cnn.yaml.
@@ -63,6 +70,8 @@ DEFAULTS = {
     "best_checkpoint.save_on_train_epoch_end": True,
     "best_checkpoint.enable_version_counter": False,
 }
+#: Loggers that have a folder for each run.
+FILE_LOGGERS = ("TensorBoardLogger", "CSVLogger")
 #: Processes a core; beyond it they only wait for each other.
 MAX_PROCESSES_PER_CORE = 2
 #: Exit status of ``predict`` if some pictures could not be used. 1 and 2: nothing was predicted.
@@ -192,7 +201,7 @@ class MNISTCLI(LightningCLI):
             raise ValueError(f"{error} ({given})") from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Any]) -> Trainer:
-        if config["enable_checkpointing"] is False:
+        if config["enable_checkpointing"] is False or config["fast_dev_run"]:
             callbacks = [c for c in callbacks if not isinstance(c, (Checkpoint, LastCheckpoint))]
         self.report = Report()
         callbacks = [*callbacks, self.report]
@@ -218,23 +227,49 @@ class MNISTCLI(LightningCLI):
         if subcommand == "fit":
             data = self.datamodule
             check_global_batch(data.batch_size, self.trainer.world_size, data.chunks)
+            if data.chunks and self.trainer.precision in ("16-mixed", "16-true"):
+                raise ValueError("--data.chunks is not for --trainer.precision 16: take bf16-mixed")
         check_writable(self.trainer)
-        if self.checkpoint is not None:
-            if subcommand == "fit" and str(self.config.fit.ckpt_path).endswith(SAFETENSORS):
-                raise CheckpointError(
-                    f"--ckpt_path {self.config.fit.ckpt_path} holds weights, but not the run that "
-                    "made them: fit goes on from a .ckpt only"
-                )
-            check_fits(self.checkpoint, self.model, self.config[subcommand].ckpt_path)
-            if self.continued:
-                warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
-                if self.trainer.is_global_zero:
-                    rewind_logs(self.continued, self.checkpoint)
-        elif self.asked_for_last:
-            warn("--ckpt_path last: there is no checkpoint yet, starting from the beginning")
-        if subcommand != "fit":  # they write beside the run that made the checkpoint, not into it
-            warnings.filterwarnings("ignore", "The dirpath has changed")
-        super()._run_subcommand(subcommand)
+        with contextlib.ExitStack() as until_the_end:
+            if subcommand == "fit" and self.trainer.is_global_zero:
+                self._take_folder(until_the_end)
+            self._check_checkpoint(subcommand)
+            if subcommand != "fit":  # they write beside the run that made the checkpoint
+                warnings.filterwarnings("ignore", "The dirpath has changed")
+            super()._run_subcommand(subcommand)
+
+    def _check_checkpoint(self, subcommand: str) -> None:
+        """See that the checkpoint is one for this command, and the logs are where it was."""
+        if self.checkpoint is None:
+            if self.asked_for_last:
+                warn("--ckpt_path last: there is no checkpoint yet, starting from the beginning")
+            return
+        path = self.config[subcommand].ckpt_path
+        if subcommand == "fit" and str(path).endswith(SAFETENSORS):
+            raise CheckpointError(
+                f"--ckpt_path {path} holds weights, but not the run that made them: fit goes on "
+                "from a .ckpt only"
+            )
+        check_fits(self.checkpoint, self.model, path)
+        if self.continued:
+            warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+            check_same_run(self.checkpoint, run_settings(self.trainer, self.datamodule))
+            if self.trainer.is_global_zero and log_dir(self.trainer):
+                rewind_logs(self.continued, self.checkpoint)
+
+    def _take_folder(self, until_the_end: contextlib.ExitStack) -> None:
+        """Make sure that the run's folder is this process's alone, and no other run's."""
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        for callback in callbacks:
+            if isinstance(callback, LastCheckpoint):
+                path = callback.path(self.trainer)
+                if log_dir(self.trainer):
+                    until_the_end.enter_context(lock_run(path.parent.parent))
+                if path.exists() and not self.continued and log_dir(self.trainer):
+                    raise ValueError(
+                        f"{path.parent.parent} holds a run already: --ckpt_path last goes on with "
+                        "it, another --trainer.logger.init_args.version begins a new one"
+                    )
 
     def after_predict(self) -> None:
         """End with a status of its own if pictures could not be used; the others are written."""
@@ -284,10 +319,14 @@ def check_writable(trainer: Trainer) -> None:
 def run_folders(config: Namespace) -> list[Path]:
     """The folders of the runs that this configuration has made so far, or will make."""
     logger = _file_logger(config)
+    default = Path(config.trainer.default_root_dir or ".")
     if logger is None:
-        return [Path(config.trainer.default_root_dir or ".")]
+        if config.trainer.logger is True:
+            return [folder for folder in default.glob("lightning_logs/*") if folder.is_dir()]
+        return [default]
     init_args = logger.init_args
-    root = Path(init_args.save_dir, init_args.get("name") or "")
+    save_dir = os.path.expandvars(Path(init_args.save_dir).expanduser())
+    root = Path(save_dir, init_args.get("name") or "")
     version = init_args.get("version")
     if version is None:
         return [folder for folder in root.glob("*") if folder.is_dir()]
@@ -298,7 +337,7 @@ def _file_logger(config: Namespace) -> Namespace | None:
     """The configuration of the first logger, whose folder is the run's, if it is to files."""
     loggers = config.trainer.logger
     logger = loggers[0] if isinstance(loggers, list) and loggers else loggers
-    known = isinstance(logger, Namespace) and "save_dir" in logger.get("init_args", {})
+    known = isinstance(logger, Namespace) and logger.class_path.rpartition(".")[2] in FILE_LOGGERS
     return logger if known else None
 
 

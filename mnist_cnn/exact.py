@@ -16,7 +16,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-#: Gradients are rounded to multiples of 2⁻⁴⁴ (6e-14). Doubles add those exactly, below 2⁹ = 512.
+#: Gradients are rounded to multiples of 2⁻⁴⁴ (6e-14). Doubles add those exactly, as long as a term
+#: is below 128 and a sum below 512; beyond that the order shows again.
 GRID_BITS = 44
 #: Adding and subtracting it leaves a double rounded to the grid.
 ROUNDER = 1.5 * 2.0 ** (52 - GRID_BITS)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from mnist_cnn.data import Batch
 from mnist_cnn.exact import ExactSum
 from mnist_cnn.randomness import global_seed, keyed_dropout
-from mnist_cnn.runs import gather
+from mnist_cnn.runs import datamodule, gather
 
 NUM_CLASSES = 10
 
@@ -72,6 +73,8 @@ class MNISTClassifier(LightningModule):
         self.log_dict(self.test_metrics)
 
     def on_train_start(self) -> None:
+        if getattr(datamodule(self.trainer), "chunks", 0):
+            torch.set_num_threads(1)  # a product's sums depend on how many share it
         if self._within_epoch():  # resumed there: the epoch's start is past
             self.log_dict(self.train_metrics)
         # Let the configuration win over the optimizer settings that a checkpoint stores. With a
@@ -85,6 +88,7 @@ class MNISTClassifier(LightningModule):
         """Add what the ranks have counted of the epoch so far."""
         if self._within_epoch():
             counts = {name: metric.metric_state for name, metric in self.train_metrics.items()}
+            counts = move_data_to_device(counts, torch.device("cpu"))
             checkpoint["train_metrics"] = gather(self.trainer, counts)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -97,7 +101,9 @@ class MNISTClassifier(LightningModule):
                 metric.merge_state(counts[name])
 
     def _within_epoch(self) -> bool:
-        epochs: Any = self.trainer.fit_loop.epoch_progress.current
+        if self._trainer is None:
+            return False
+        epochs: Any = self._trainer.fit_loop.epoch_progress.current
         return epochs.started > epochs.processed
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

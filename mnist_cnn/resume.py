@@ -13,6 +13,7 @@ steps and every epoch.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -20,12 +21,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mnist_cnn.checkpoints import AtomicCheckpointIO, CheckpointError, read_checkpoint
-from mnist_cnn.runs import log_dir, warn
+from mnist_cnn.runs import datamodule, gather, log_dir, run_settings, warn
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 EVENT_FILES = "events.out.tfevents.*"
@@ -61,17 +69,33 @@ class LastCheckpoint(Callback):
         self.last_is_intact = False  # last.ckpt is this run's own, and may become the previous one
         self.signal = 0  # that asked to stop
         self.validated = False  # since the last step
+        self.figures: dict[str, Any] = {}  # that callbacks see, of the run before
 
     def path(self, trainer: Trainer) -> Path:
         """Where ``last.ckpt`` is."""
         return (log_dir(trainer) or Path(trainer.default_root_dir)) / "checkpoints" / LAST
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of the user's
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.figures = checkpoint.get("figures", {})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.callback_metrics.update(self.figures)  # of a validation within the epoch
+        steps = gather(trainer, trainer.global_step)
+        if len(set(steps)) > 1:
+            raise CheckpointError(f"the processes resumed at different steps: {steps}")
+        path = self.path(trainer)
         self.saved_step = trainer.global_step
-        self.last_is_intact = Path(trainer.ckpt_path or "") == self.path(trainer)
+        self.last_is_intact = Path(trainer.ckpt_path or "").resolve() == path.resolve()
+        if trainer.global_step == 0:  # so that there is something to go on from, whatever happens
+            if trainer.is_global_zero:
+                path.with_name(PREVIOUS).unlink(missing_ok=True)  # another run's
+            self._save(trainer)
         loop = trainer.fit_loop.epoch_loop
         if loop.batch_progress.current.ready == 0 or loop.batch_progress.is_last_batch:
             loop.restarting = False  # at the start of an epoch nothing of it is left to be skipped
@@ -82,7 +106,7 @@ class LastCheckpoint(Callback):
 
     def _on_signal(self, number: int, frame: Any) -> None:
         if self.signal == number == signal.SIGINT:
-            raise SystemExit(128 + number)
+            os._exit(128 + number)
         self.signal = number
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -122,6 +146,8 @@ class LastCheckpoint(Callback):
         batch = loops["epoch_loop.batch_progress"]
         if batch["current"]["ready"] < trainer.num_training_batches:
             batch["is_last_batch"] = False
+        checkpoint["settings"] = run_settings(trainer, datamodule(trainer))
+        checkpoint["figures"] = dict(trainer.callback_metrics)
         for logger in trainer.loggers if trainer.is_global_zero else []:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.flush()
@@ -144,9 +170,13 @@ class LastCheckpoint(Callback):
 
     def _stop_if_asked(self, trainer: Trainer) -> None:
         # All processes stop at the same step, whichever of them the signal reached.
-        if not trainer.strategy.reduce_boolean_decision(bool(self.signal), all=False):
+        asked = self.signal
+        if trainer.world_size > 1:
+            mine = torch.tensor(self.signal, device=trainer.strategy.root_device)
+            asked = int(trainer.strategy.reduce(mine, reduce_op="max"))
+        if not asked:
             return
-        number = signal.Signals(self.signal or signal.SIGTERM)
+        number = signal.Signals(asked)
         if trainer.global_step > self.saved_step:
             self._save(trainer)
         if trainer.is_global_zero:
@@ -193,6 +223,45 @@ def find_last(folders: list[Path]) -> tuple[Path, dict[str, Any]] | None:
         if damage:  # not an older run: that would be another one
             raise damage
     return None
+
+
+@contextlib.contextmanager
+def lock_run(folder: Path) -> Iterator[None]:
+    """Have a run's folder for this process alone; its end, however it ends, frees the folder.
+
+    Without effect where the system or the file system knows no locks.
+
+    Raises:
+        ValueError: If another process trains there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"another process trains in {folder}; wait for its end") from error
+        except OSError:
+            pass
+        yield
+
+
+def check_same_run(checkpoint: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Refuse to go on with a run under settings that make its steps another run's.
+
+    Args:
+        checkpoint: What `LastCheckpoint` wrote.
+        settings: The present ones by the names of their flags.
+
+    Raises:
+        CheckpointError: If they differ from those that the run was started with.
+    """
+    then = checkpoint.get("settings", settings)
+    different = [f"--{name} {then[name]}" for name in then if then[name] != settings.get(name)]
+    if different:
+        raise CheckpointError(
+            f"--ckpt_path last: the run was started with {' '.join(different)}, and goes on only so"
+        )
 
 
 def _newest(folder: Path) -> float:

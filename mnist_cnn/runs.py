@@ -10,6 +10,8 @@ import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from mnist_cnn.randomness import global_seed
+
 #: The curves of a run, in the order of the published run's columns.
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 
@@ -35,6 +37,17 @@ def log_dir(trainer: Trainer) -> Path | None:
     return (
         Path(trainer.loggers[0].log_dir) if trainer.loggers and trainer.loggers[0].log_dir else None
     )
+
+
+def run_settings(trainer: Trainer, data: LightningDataModule | None) -> dict[str, Any]:
+    """The settings, by their flags, on which depends what a numbered step sees."""
+    hparams: dict[str, Any] = dict(data.hparams) if data else {}
+    of_data = {f"data.{name}": hparams.get(name) for name in ("batch_size", "val_size")}
+    return {
+        "seed_everything": global_seed(),
+        "trainer.limit_train_batches": trainer.limit_train_batches,
+        **of_data,
+    }
 
 
 @rank_zero_only

@@ -36,7 +36,15 @@ def missing(*commands: str) -> str:
     absent = [command for command in commands if not shutil.which(command, path=PATH)]
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "needs root"
-    return f"needs {', '.join(absent)}" if absent else ""
+    if absent:
+        return f"needs {', '.join(absent)}"
+    if "ip" in commands:  # root in a container may not be allowed to make one
+        probe = f"probe{os.getpid()}"
+        made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
+        if made.returncode:
+            return f"needs network namespaces: {made.stderr.strip()}"
+        ip("netns", "del", probe)
+    return ""
 
 
 PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -130,7 +132,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     expected = undisturbed(*flags)
     # In the middle of the first epoch, at its end, in the middle of the second one.
     for batch, number, code in (
-        *((5, CRASH, 1), (8, signal.SIGTERM, 143)),
+        *((5, CRASH, 1), (7, signal.SIGTERM, 143), (8, signal.SIGTERM, 143)),
         *((13, signal.SIGTERM, 143), (15, CRASH, 1)),
     ):
         result = cli(*RUN, *flags, LAST, *interrupted(batch, number))
@@ -269,3 +271,55 @@ def test_a_run_goes_on_with_another_number_of_devices(
             rtol=0,
             atol=1e-3,
         )
+
+
+def test_a_crash_before_the_first_save_is_gone_on_with(
+    cli: Program, logs: Path, undisturbed: Callable[..., dict[str, Any]]
+) -> None:
+    expected = undisturbed()
+    assert cli(*RUN, *interrupted(1, CRASH)).code == 1
+    assert cli(*RUN, LAST).code == 0
+    assert differences(expected, state(logs / "cnn" / "version_0")) == []
+
+
+def test_a_run_goes_on_only_as_it_was_started(cli: Program) -> None:
+    assert cli(*RUN, *interrupted(5, signal.SIGTERM)).code == 143
+    for flag, then in (
+        ("--data.batch_size=256", "--data.batch_size 128"),
+        ("--seed_everything=7", "--seed_everything 1"),
+    ):
+        result = cli(*RUN, LAST, flag)
+        assert result.code == 1
+        assert f"was started with {then}" in result.err
+
+
+def test_a_folder_belongs_to_one_run(cli: Program, logs: Path) -> None:
+    named = "--trainer.logger.init_args.version=mine"
+    assert cli(*RUN, named, *interrupted(5, signal.SIGTERM)).code == 143
+    again = cli(*RUN, named)
+    assert again.code == 1
+    assert "holds a run already" in again.err
+    with (logs / "cnn" / "mine" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        busy = cli(*RUN, named, LAST)
+    assert busy.code == 1
+    assert "another process trains" in busy.err
+    assert cli(*RUN, named, LAST).code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_signal_to_any_process_stops_all(logs: Path, which: int) -> None:
+    flags = ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.max_epochs=200"]
+    folder = [f"--trainer.logger.init_args.save_dir={logs}"]
+    command = [sys.executable, "-m", "mnist_cnn", *RUN, *flags, *folder]
+    process = psutil.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not (logs / "cnn" / "version_0" / "checkpoints" / "previous.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    family = [process, *process.children()]
+    family[which].send_signal(signal.SIGUSR1)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 138
+    assert "SIGUSR1: stopped after step" in err
+    assert not psutil.wait_procs(family, timeout=30)[1]
