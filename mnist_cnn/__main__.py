@@ -11,6 +11,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
+LAUNCHER = "MNIST_CNN_LAUNCHER"  # environment variable: process number
 PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
@@ -69,9 +70,13 @@ def end_with_launcher() -> None:
 
     It would wait for the other processes otherwise, for half an hour. Linux only.
     """
-    if "LOCAL_RANK" in os.environ:
-        with contextlib.suppress(OSError, AttributeError, TypeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if "LOCAL_RANK" not in os.environ:
+        os.environ[LAUNCHER] = str(os.getpid())  # should Lightning start others from here
+        return
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.environ.get(LAUNCHER, str(os.getppid())) != str(os.getppid()):
+        sys.exit(1)  # it was killed before that call
 
 
 def keep_freed_memory() -> None:
