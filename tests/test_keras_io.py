@@ -315,6 +315,7 @@ def test_a_net_of_one_s_own_cannot_be_exported(tmp_path: Path) -> None:
         export_keras(tmp_path / "x.ckpt", tmp_path / "x.keras")
 
 
+@pytest.mark.slow
 def test_neither_way_needs_keras(tmp_path: Path) -> None:
     code = f"""
 import sys

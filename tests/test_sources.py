@@ -191,6 +191,7 @@ def test_a_process_that_holds_the_lock_too_long_is_named(
         prepare_mnist(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once(real: Path, raw: Path, tmp_path: Path) -> None:
     compress(real, raw)
     (raw / LABELS).write_bytes(b"damaged")
