@@ -121,10 +121,9 @@ def check(predict: Predict, images: Tensor, expected: Tensor) -> None:
 
 def _write_program(model: MNISTClassifier) -> torch.export.ExportedProgram:
     """The model as a graph of torch's operators, for any number of images."""
-    module = Probabilities(model).to(memory_format=torch.contiguous_format)
-    example = torch.zeros(
-        2, 28, 28, dtype=torch.uint8
-    )  # not 1, which would be taken for a constant
+    module = Probabilities(model).requires_grad_(False)
+    module = module.to(memory_format=torch.contiguous_format)
+    example = torch.zeros(2, 28, 28, dtype=torch.uint8)  # a 1 would be taken for a constant
     return torch.export.export(
         module, (example,), dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}}
     )

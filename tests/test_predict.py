@@ -152,7 +152,8 @@ def test_ten_thousand_pictures(
         labels.append(label)
     path = tmp_path / "answers.csv"
     paths = [f"--data.predict_path={folder}", "--predictions.path", path]
-    result = program("predict", "--ckpt_path", trained, *paths, "--trainer.accelerator=cpu")
+    flags = [*paths, "--trainer.accelerator=cpu"]
+    result = program("predict", "--ckpt_path", trained, *flags, timeout=600)
     assert result.code == 0, result.err
     assert "… and 9950 more" in result.out
     with path.open() as file:
