@@ -91,8 +91,12 @@ def test_any_number_of_devices_trains_the_same_model_to_the_bit(
         logs = tmp_path / str(devices)
         result = program(
             *("fit", *CNN, "--config=configs/exact.yaml", "--trainer.max_epochs=2"),
-            *("--trainer.limit_train_batches=20", "--trainer.accelerator=cpu"),
-            *(f"--trainer.devices={devices}", "--trainer.strategy=ddp"),
+            *("--trainer.limit_train_batches=20", "--trainer.log_every_n_steps=1"),
+            *(
+                f"--trainer.devices={devices}",
+                "--trainer.strategy=ddp",
+                "--trainer.accelerator=cpu",
+            ),
             f"--trainer.logger.init_args.save_dir={logs}",
         )
         assert result.code == 0, result.err
