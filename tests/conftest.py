@@ -125,7 +125,7 @@ def leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(ROOT)
     environment, threads = dict(os.environ), torch.get_num_threads()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    files = set(ROOT.iterdir()) | {ROOT / "data", ROOT / ".pytest_cache"}
+    files = set(ROOT.iterdir()) | {ROOT / "data", ROOT / ".pytest_cache", ROOT / ".hypothesis"}
     yield
     os.environ.clear()
     os.environ.update(environment)
