@@ -66,7 +66,9 @@ def state(run: Path) -> dict[str, Any]:
         "optimizer": checkpoint["optimizer_states"],
         "step": (checkpoint["epoch"], checkpoint["global_step"]),
         "best weights": best["state_dict"],
-        "history": [{name: row[name] for name in row if name != "s"} for row in history],
+        "history": [
+            {name: row[name] for name in row if name not in ("s", "val_s")} for row in history
+        ],
         "scalars": {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags},
         "rates": [e.step for e in events.Scalars(TIMES[0])],
         "images": {

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from mnist_cnn.checkpoints import CheckpointError, check_fits, described_net, read_checkpoint
 from mnist_cnn.model import MNISTClassifier
-from mnist_cnn.nets import KerasCNN, SequentialCNN
+from mnist_cnn.nets import FastCNN, KerasCNN, SequentialCNN
 
-NETS = {"mnist_cnn.nets.KerasCNN": KerasCNN, "mnist_cnn.nets.SequentialCNN": SequentialCNN}
+NETS = {f"mnist_cnn.nets.{net.__name__}": net for net in (FastCNN, KerasCNN, SequentialCNN)}
 
 
 class Probabilities(nn.Module):

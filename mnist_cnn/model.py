@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from mnist_cnn.augment import RandomShift
 from mnist_cnn.data import Batch
 from mnist_cnn.exact import ExactSum
 from mnist_cnn.randomness import global_seed, keyed_dropout
@@ -32,6 +33,7 @@ class MNISTClassifier(LightningModule):
         optimizer: Makes the optimizer from the net's parameters. The default is Keras's Adadelta.
         lr_scheduler: Makes the learning rate schedule from the optimizer; none by default.
         lr_scheduler_interval: Whether the schedule advances every epoch or every step.
+        augment: Changes the training images; not at all by default.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class MNISTClassifier(LightningModule):
         ),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
+        augment: RandomShift | None = None,
     ) -> None:
         super().__init__()
         # A net keeps its function in any memory format; a CPU convolves fastest in this one.
@@ -49,6 +52,7 @@ class MNISTClassifier(LightningModule):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.lr_scheduler_interval = lr_scheduler_interval
+        self.augment = augment
         self.exact_sum: ExactSum | None = None
         # Plain numbers and strings only, so that checkpoints load as weights only.
         self.save_hyperparameters({"net": describe(net)})
@@ -108,6 +112,9 @@ class MNISTClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         step = (global_seed(), self.current_epoch, batch_idx)
+        if self.augment:
+            images = self.augment(batch.images, *step, first_row=batch.first_row)
+            batch = batch._replace(images=images)
         if batch.chunks:
             return self._step_in_chunks(batch, step)
         with keyed_dropout(self.net, *step, first_row=batch.first_row, device=self.device):

@@ -5,6 +5,7 @@ Letters of the shapes: B images, C channels, H and W pixels, F features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor, nn
 
 from mnist_cnn.randomness import Dropout
 from mnist_cnn.sparse import conv_max_pool
+
+MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images
 
 
 class KerasCNN(nn.Module, HyperparametersMixin):
@@ -63,6 +66,60 @@ class KerasCNN(nn.Module, HyperparametersMixin):
         x = self.conv_dropout(x)
         x = self.dense_dropout(F.relu(self.dense1(x), inplace=True))  # (B, 128)
         return self.dense2(x)
+
+
+class FastCNN(nn.Module, HyperparametersMixin):
+    """A small net for little time: 24C5 in steps of 2, relu, 32C3, maxpool2, relu, 256-relu, 10.
+
+    Its first layer looks at every second pixel only, where others compute all and pool: a quarter
+    of the work, and a quarter of the memory to walk.
+
+    Args:
+        filters: Channels of the two convolutions, 5×5 and 3×3.
+        hidden: Units of the dense layer.
+        test_shifts: In evaluation, average the probabilities of the image and of the same shifted
+            by that many pixels up, down, left and right; 0: of the image alone. Costs five times
+            the work.
+        num_classes: Number of logits.
+    """
+
+    def __init__(
+        self,
+        filters: tuple[int, int] = (24, 32),
+        hidden: int = 256,
+        test_shifts: int = 0,
+        num_classes: int = 10,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.test_shifts = test_shifts
+        self.conv1 = nn.Conv2d(1, filters[0], kernel_size=5, stride=2)
+        self.conv2 = nn.Conv2d(filters[0], filters[1], kernel_size=3)
+        self.dense1 = nn.Linear(filters[1] * 5 * 5, hidden)
+        self.dense2 = nn.Linear(hidden, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
+        if self.training or not self.test_shifts:
+            return self._logits(x)
+        return mean_over_shifts(self._logits, x, self.test_shifts)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        x = (x - MEAN) / STD
+        x = F.relu(self.conv1(x), inplace=True)  # (B, 24, 12, 12)
+        x = conv_max_pool(x, self.conv2.weight, self.conv2.bias)
+        x = F.relu(x, inplace=True)  # (B, 32, 5, 5)
+        x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 800)
+        return self.dense2(F.relu(self.dense1(x), inplace=True))
+
+
+def mean_over_shifts(net: Callable[[Tensor], Tensor], x: Tensor, pixels: int) -> Tensor:
+    """Logits (B, 10) of the mean probability over x (B, 1, 28, 28) and its four shifts."""
+    padded = F.pad(x, [pixels] * 4)
+    size, far = x.shape[-1], 2 * pixels
+    corners = [(pixels, pixels), (0, pixels), (far, pixels), (pixels, 0), (pixels, far)]
+    shifted = [padded[:, :, row : row + size, col : col + size] for row, col in corners]
+    probabilities = [net(image).softmax(dim=1) for image in shifted]
+    return torch.stack(probabilities).mean(dim=0).log()
 
 
 def keras_init(module: nn.Module) -> None:
