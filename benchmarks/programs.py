@@ -1,0 +1,106 @@
+"""Programs that the benchmarks measure, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import venv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parent.parent
+FIT = (sys.executable, "-m", "mnist_cnn", "fit")
+FIGURES = ("s", "loss", "accuracy", "val_loss", "val_accuracy")  # of an epoch
+
+
+class Done(NamedTuple):
+    """A program that has ended well."""
+
+    out: str
+    s: float  # from its start to its end
+    peak_mb: float  # the most memory that one of its processes had resident, in 10^6 bytes
+
+
+def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Done:
+    """Run a program in the project's folder; leave with the end of what it said if it fails.
+
+    Args:
+        command: The program and its arguments.
+        env: Environment variables on top of this process's.
+    """
+    words = [str(word) for word in command]
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        start = perf_counter()
+        process = subprocess.Popen(
+            words, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=out, stderr=err
+        )
+        _, status, usage = os.wait4(process.pid, 0)  # of it and of the processes it started
+        seconds = perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        for file in (out, err):
+            file.seek(0)
+        if process.returncode:
+            sys.exit(f"{' '.join(words)}\nfailed:\n{(out.read() + err.read())[-3000:]}")
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes
+        return Done(out.read(), seconds, usage.ru_maxrss * unit / 1e6)
+
+
+def fit(*flags: str, logs: str | Path) -> list[str]:
+    """``python -m mnist_cnn fit`` on the CPU, which the peers compute on too."""
+    save_dir = f"--trainer.logger.init_args.save_dir={logs}"
+    return [*FIT, *flags, "--trainer.accelerator=cpu", save_dir]
+
+
+def fit_epochs(out: str, epochs: int) -> list[dict[str, float | None]]:
+    """The epochs of a ``fit``, read off the lines that it prints."""
+    number = r"\s+([\d.]+)"
+    lines = re.findall(rf"^ *(\d+)/\d+{number * len(FIGURES)}$", out, re.MULTILINE)
+    rows: list[dict[str, float | None]] = [
+        dict(zip(("epoch", *FIGURES), map(float, line), strict=True)) for line in lines
+    ]
+    return rows[-epochs:]  # the summary at the end repeats them
+
+
+def fit_seconds(out: str) -> tuple[float, float]:
+    """Seconds of training and of validation in all epochs of a ``fit``, as its summary says."""
+    return printed(r"Training took ([\d.]+) s, validation", out), printed(
+        r"Training took .* validation ([\d.]+) s", out
+    )
+
+
+def printed(pattern: str, out: str) -> float:
+    """The number that a program printed, the one group of a regular expression."""
+    match = re.search(pattern, out)
+    if match is None:
+        sys.exit(f"nothing like {pattern!r} in what was printed:\n{out[-3000:]}")
+    return float(match[1])
+
+
+def json_lines(out: str) -> list[dict[str, Any]]:
+    """The lines of a program's output that are JSON objects."""
+    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+
+def keras_peer(python: Path, *flags: str) -> list[str | Path]:
+    """The command of the published run in real Keras."""
+    return [python, ROOT / "benchmarks" / "keras_peer.py", *flags]
+
+
+def keras_environment() -> Path:
+    """A virtual environment with Keras on TensorFlow, made on first use (2 GB)."""
+    folder = ROOT / "build" / "keras-env"
+    python = folder / "bin" / "python"
+    if not (folder / "ready").exists():
+        print(f"Setting up Keras in {folder} …", flush=True)
+        venv.create(folder, with_pip=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "keras", "tensorflow-cpu"], check=True
+        )
+        (folder / "ready").touch()
+    return python
