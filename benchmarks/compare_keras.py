@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks.programs import (
     FIGURES,
-    FIT,
     ROOT,
+    fit,
     fit_epochs,
     json_lines,
     keras_environment,
@@ -75,10 +75,9 @@ def run_keras(python: Path, seed: int, epochs: int) -> tuple[Run, dict[str, str]
 
 def run_ours(seed: int, epochs: int, tb_logs: Path) -> Run:
     """Rows of a run of ``python -m mnist_cnn fit``."""
-    command = [*FIT, "--config", "configs/cnn.yaml"]
-    command += ["--seed_everything", str(seed), "--trainer.max_epochs", str(epochs)]
-    command += [f"--trainer.logger.init_args.save_dir={tb_logs}"]
-    return fit_epochs(run(command).out, epochs)
+    flags = ("--seed_everything", str(seed), "--trainer.max_epochs", str(epochs))
+    done = run(fit("--config", "configs/cnn.yaml", *flags, logs=tb_logs))
+    return fit_epochs(done.out, epochs)
 
 
 def table(record: dict[str, Any]) -> str:

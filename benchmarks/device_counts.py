@@ -36,12 +36,11 @@ def train(
         *("--config", "configs/cnn.yaml"),
         *("--trainer.max_epochs=1", f"--trainer.limit_train_batches={steps}"),
         *("--trainer.limit_val_batches=1", "--trainer.log_every_n_steps=1"),
-        *(f"--trainer.devices={devices}", *["--trainer.strategy=ddp"] * (devices > 1)),
         *(f"--data.batch_size={batch_size}", "--trainer.enable_model_summary=false", *flags),
         "--trainer.logger.init_args.name=run",
         f"--trainer.logger.init_args.version={devices}x{batch_size}-{steps}",
     ]
-    programs.run(programs.fit(*flags, logs=folder))
+    programs.run(programs.fit(*flags, logs=folder, devices=devices))
     logs = folder / "run" / f"{devices}x{batch_size}-{steps}"
     events = EventAccumulator(str(logs))
     events.Reload()

@@ -15,7 +15,6 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
-FIT = (sys.executable, "-m", "mnist_cnn", "fit")
 FIGURES = ("s", "loss", "accuracy", "val_loss", "val_accuracy")  # of an epoch
 
 
@@ -27,18 +26,17 @@ class Done(NamedTuple):
     peak_mb: float  # the most memory that one of its processes had resident, in 10^6 bytes
 
 
-def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> Done:
+def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Done:
     """Run a program in the project's folder; leave with the end of what it said if it fails.
 
     Args:
         command: The program and its arguments.
         env: Environment variables on top of this process's.
     """
-    words = [str(word) for word in command]
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         start = perf_counter()
         process = subprocess.Popen(
-            words, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=out, stderr=err
+            command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=out, stderr=err
         )
         _, status, usage = os.wait4(process.pid, 0)  # of it and of the processes it started
         seconds = perf_counter() - start
@@ -46,15 +44,28 @@ def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> 
         for file in (out, err):
             file.seek(0)
         if process.returncode:
-            sys.exit(f"{' '.join(words)}\nfailed:\n{(out.read() + err.read())[-3000:]}")
+            sys.exit(f"{' '.join(command)}\nfailed:\n{(out.read() + err.read())[-3000:]}")
         unit = 1 if sys.platform == "darwin" else 1024  # bytes
         return Done(out.read(), seconds, usage.ru_maxrss * unit / 1e6)
 
 
-def fit(*flags: str, logs: str | Path) -> list[str]:
-    """``python -m mnist_cnn fit`` on the CPU, which the peers compute on too."""
-    save_dir = f"--trainer.logger.init_args.save_dir={logs}"
-    return [*FIT, *flags, "--trainer.accelerator=cpu", save_dir]
+def fit(
+    *flags: str, logs: str | Path, devices: int = 1, program: Sequence[str] = ("mnist_cnn",)
+) -> list[str]:
+    """The command ``python -m mnist_cnn fit``, on the CPU.
+
+    Args:
+        flags: Flags; they begin with the configuration.
+        logs: The folder that it logs to.
+        devices: Number of processes that share the training.
+        program: Module, and arguments before ``fit``, of a program that stands in for it.
+    """
+    return [
+        *(sys.executable, "-m", *program, "fit", *flags),
+        *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
+        *(["--trainer.strategy=ddp"] if devices > 1 else []),
+        f"--trainer.logger.init_args.save_dir={logs}",
+    ]
 
 
 def fit_epochs(out: str, epochs: int) -> list[dict[str, float | None]]:
@@ -87,9 +98,9 @@ def json_lines(out: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
 
 
-def keras_peer(python: Path, *flags: str) -> list[str | Path]:
+def keras_peer(python: Path, *flags: str) -> list[str]:
     """The command of the published run in real Keras."""
-    return [python, ROOT / "benchmarks" / "keras_peer.py", *flags]
+    return [str(python), "benchmarks/keras_peer.py", *flags]
 
 
 def keras_environment() -> Path:

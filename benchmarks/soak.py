@@ -39,11 +39,11 @@ def command(folder: Path, devices: int, resume: bool) -> list[str]:
         *("--config", "configs/cnn.yaml"),
         *("--trainer.max_epochs=4", "--trainer.limit_train_batches=40"),
         *("--trainer.limit_val_batches=10", "--trainer.log_every_n_steps=1"),
-        *(f"--trainer.devices={devices}", *["--trainer.strategy=ddp"] * (devices > 1)),
         *("--trainer.enable_model_summary=false", "--last_checkpoint.every_n_train_steps=5"),
         "--trainer.logger.init_args.version=run",
         *["--ckpt_path=last"] * resume,
         logs=folder,
+        devices=devices,
     )
 
 
