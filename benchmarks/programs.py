@@ -29,6 +29,9 @@ class Done(NamedTuple):
 def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Done:
     """Run a program in the project's folder; leave with the end of what it said if it fails.
 
+    Linux counts what this process has resident as the program's, at its start: for a true
+    `Done.peak_mb` this process has to stay small, and import no torch.
+
     Args:
         command: The program and its arguments.
         env: Environment variables on top of this process's.

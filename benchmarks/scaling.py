@@ -28,7 +28,7 @@ NAMES = {
     "batch_size": "batch size",
     "threads": "threads",
     "processes": "processes, two threads in all",
-    "share": "training images, in MNISTs",
+    "share": "training images, × 60,000",
 }
 LABELS = {
     "train_s": "seconds of an epoch",
@@ -55,7 +55,7 @@ class Setting(NamedTuple):
     def peer(self) -> str:
         """What the record and the table call it."""
         if self.share:
-            return f"{self.share:.0%} of MNIST"
+            return f"{100 * self.share:.0f} % of MNIST"
         return f"batch {self.batch_size}, processes x threads {self.processes} x {self.threads}"
 
     def train(self, steps: int | None) -> Row:
@@ -76,7 +76,7 @@ class Setting(NamedTuple):
         return {"train_s": train_s, "images_per_s": images / train_s, "peak_mb": done.peak_mb}
 
 
-Settings = dict[Setting, dict[str, Spread]]
+Runs = dict[Setting, dict[str, Spread]]
 
 
 class Line(NamedTuple):
@@ -129,8 +129,8 @@ def table(record: Record) -> str:
             figures["images_per_s"].text(0),
             f"{figures['peak_mb'].median:.0f}",
         ]
-        for part, settings in measured.items()
-        for setting, figures in settings.items()
+        for part, runs in measured.items()
+        for setting, figures in runs.items()
     ]
     header = ["against", "run", "training, s", "images/s: median", "range", "peak MB of a process"]
     lines = [markdown(header, rows), ""]
@@ -160,35 +160,34 @@ def draw(record: Record) -> Figure:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6.4), layout="constrained")
-    for axis, (part, settings) in zip(
-        figure.subplots(2, 2).flat, measured_parts(record).items(), strict=True
-    ):
-        panel(axis, [getattr(setting, part) for setting in settings], settings, part == "share")
-        axis.set(xlabel=NAMES[part])
+    parts = measured_parts(record).items()
+    for axis, (part, runs) in zip(figure.subplots(2, 2).flat, parts, strict=True):
+        x = [getattr(setting, part) for setting in runs]
+        panel(axis, x, runs, "train_s" if part == "share" else "images_per_s", "tab:orange")
+        panel(axis.twinx(), x, runs, "peak_mb", "tab:grey")
+        axis.set_xlabel(NAMES[part])
+        axis.margins(x=0.1)
+        if part == "share":
+            axis.set_xlim(0, None)
+            continue
         if part == "batch_size":
-            axis.set_xscale("log", base=2)
-        elif part != "share":
-            axis.set(xlim=(0.5, 2.5), xticks=(1, 2))
-    figure.axes[0].legend(loc="lower right")
+            axis.set_xscale("log")
+            axis.minorticks_off()
+        axis.set_xticks(x, [f"{value}" for value in x])
     return figure
 
 
-def panel(axis: Axes, x: list[float], settings: Settings, seconds: bool) -> None:
-    """Draw speed on the left axis, memory on the right one."""
-    for what, y_axis, colour, label in (
-        ("train_s" if seconds else "images_per_s", axis, "tab:orange", "speed"),
-        ("peak_mb", axis.twinx(), "tab:grey", "memory"),
-    ):
-        spreads = [figures[what] for figures in settings.values()]
-        reach = [[s.median - s.min for s in spreads], [s.max - s.median for s in spreads]]
-        y_axis.errorbar(
-            x, [s.median for s in spreads], reach, fmt="o-", color=colour, capsize=3, label=label
-        )
-        y_axis.set_ylabel(LABELS[what], color=colour)
-        y_axis.set_ylim(0, None)
+def panel(axis: Axes, x: list[float], runs: Runs, what: str, colour: str) -> None:
+    """Draw a figure of the runs, with its range."""
+    spreads = [figures[what] for figures in runs.values()]
+    medians = [spread.median for spread in spreads]
+    reach = [[s.median - s.min for s in spreads], [s.max - s.median for s in spreads]]
+    axis.errorbar(x, medians, reach, fmt="o-", color=colour, capsize=3)
+    axis.set_ylabel(LABELS[what], color=colour)
+    axis.set_ylim(0, 1.1 * max((spread.max for spread in spreads), default=1))
 
 
-def measured_parts(record: Record) -> dict[str, Settings]:
+def measured_parts(record: Record) -> dict[str, Runs]:
     """The summary of the runs that there are of each part, in the order of what varies."""
     peers = summary(record["rows"])
     return {
@@ -201,7 +200,7 @@ def measured_parts(record: Record) -> dict[str, Settings]:
     }
 
 
-def line(sizes: Settings, what: str) -> Line:
+def line(sizes: Runs, what: str) -> Line:
     """A figure's least-squares line over the number of images."""
     medians = [figures[what].median for figures in sizes.values()]
     return Line(*statistics.linear_regression([setting.images for setting in sizes], medians))

@@ -1,6 +1,6 @@
 """How long the program takes to start, beside what Lightning's own command line takes.
 
-Nine rounds of four commands take about three minutes on two cores; a round before them brings the
+Nine rounds of four commands take about four minutes on two cores; a round before them brings the
 files into memory.
 """
 
