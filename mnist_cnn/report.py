@@ -21,10 +21,14 @@ class Report(Callback):
     """
 
     def __init__(self) -> None:
-        self.history: list[dict[str, float]] = []  # one row an epoch; s: seconds with validation
+        self.history: list[
+            dict[str, float]
+        ] = []  # one row an epoch; s: seconds, val_s: of these for validation
         self.epochs_before = 0  # epochs that the checkpoint had behind it
         self.epoch_start = 0.0
         self.elapsed = 0.0  # seconds of the epoch under way that were spent before a resume
+        self.validation_start = 0.0
+        self.validation = 0.0  # seconds of the epoch under way that were spent on validation
 
     def state_dict(self) -> dict[str, Any]:
         elapsed = self.elapsed + time.perf_counter() - self.epoch_start
@@ -41,11 +45,18 @@ class Report(Callback):
         self.epoch_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.epoch_start, self.elapsed = time.perf_counter(), 0.0
+        self.epoch_start, self.elapsed, self.validation = time.perf_counter(), 0.0, 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validation += time.perf_counter() - self.validation_start
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         seconds = self.elapsed + time.perf_counter() - self.epoch_start
-        row = {"epoch": trainer.current_epoch + 1.0, "s": seconds} | curves(trainer)
+        row = {"epoch": trainer.current_epoch + 1.0, "s": seconds, "val_s": self.validation}
+        row |= curves(trainer)
         self.history.append(row)
         if trainer.is_global_zero and trainer.progress_bar_callback is None:
             print(_line(row, trainer.max_epochs), flush=True)
@@ -68,6 +79,10 @@ class Report(Callback):
             lines.append(
                 f"Best val_accuracy: {best['val/accuracy']:.4f} (epoch {best['epoch']:.0f})"
             )
+        if self.history:
+            validation = sum(row.get("val_s", 0.0) for row in self.history)
+            training = sum(row["s"] for row in self.history) - validation
+            lines.append(f"Training took {training:.2f} s, validation {validation:.2f} s.")
         if folder := log_dir(trainer):
             lines += ["", f"Logs:        {folder}"]
             callbacks = trainer.checkpoint_callbacks
