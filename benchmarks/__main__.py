@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import accuracy, epoch, scaling, startup
-from benchmarks.programs import ROOT, run
+from benchmarks.programs import ROOT, warm_up
 from benchmarks.records import Record, machine, our_versions, summary, write_record
 
 BENCHMARKS = {"epoch": epoch, "accuracy": accuracy, "scaling": scaling, "startup": startup}
@@ -64,8 +63,7 @@ def benchmark(args: argparse.Namespace) -> None:
 
 def measure(args: argparse.Namespace, path: Path) -> Record:
     """Run a benchmark and keep its record in a file."""
-    prepare_mnist = "from mnist_cnn.sources import prepare_mnist; print(prepare_mnist('data'))"
-    print(run([sys.executable, "-c", prepare_mnist]).out, end="", flush=True)
+    warm_up()
     plain = {
         name: value
         for name, value in vars(args).items()

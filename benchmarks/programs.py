@@ -71,6 +71,13 @@ def fit(
     ]
 
 
+def warm_up() -> None:
+    """Let a step of the program fetch MNIST, and compile what it compiles on its first use."""
+    limits = (f"--trainer.limit_{part}_batches=1" for part in ("train", "val"))
+    with tempfile.TemporaryDirectory() as logs:
+        run(fit("--config", "configs/cnn.yaml", "--trainer.max_epochs=1", *limits, logs=logs))
+
+
 def fit_epochs(out: str, epochs: int) -> list[dict[str, float | None]]:
     """The epochs of a ``fit``, read off the lines that it prints."""
     number = r"\s+([\d.]+)"

@@ -1,9 +1,9 @@
 """Images a second and peak memory against batch size, threads, processes and size of the data set.
 
 Threads and processes are compared in every round, the others in the first two; each round begins
-with another run. The first three train 16,384 images with configs/cnn.yaml; the data set is 10 to
-400 % of MNIST, and trains a small net (4 and 8 filters, 16 units) for an epoch. Five rounds take
-about ten minutes on two cores.
+with another run. The first three train the first 16,384 images of configs/cnn.yaml, which are
+slower than later ones: see mnist_cnn/sparse.py. The data set is 10 to 400 % of MNIST, and trains a
+small net (4 and 8 filters, 16 units) for an epoch. Five rounds take about ten minutes on two cores.
 """
 
 from __future__ import annotations

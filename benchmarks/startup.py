@@ -1,7 +1,6 @@
 """How long the program takes to start, beside what Lightning's own command line takes.
 
-Nine rounds of four commands take about four minutes on two cores; a round before them brings the
-files into memory.
+Nine rounds of four commands take about four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -33,11 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
     """Yield a row for each command in each round."""
-    for number in range(args.rounds + 1):
+    for number in range(args.rounds):
         for peer in taking_turns(list(COMMANDS), number):
             done = run([sys.executable, *COMMANDS[peer]])
-            if number:
-                yield {"peer": peer, "round": number, "s": done.s}
+            yield {"peer": peer, "round": number + 1, "s": done.s}
 
 
 def table(record: Record) -> str:

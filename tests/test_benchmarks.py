@@ -175,13 +175,14 @@ def test_a_record_is_shown_as_table_and_plot(
 
 
 def test_what_was_measured_before_an_interruption_is_kept(
-    mnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(args: Any, record: Any) -> Iterator[dict[str, Any]]:
         yield from rows("import lightning.pytorch.cli", s=[4.0, 6.0])
         raise KeyboardInterrupt
 
     monkeypatch.setattr(startup, "measure", measure)
+    monkeypatch.setattr(harness, "warm_up", lambda: None)
     with pytest.raises(KeyboardInterrupt):
         harness.main(["startup", "--results", str(tmp_path), "--plots", str(tmp_path)])
     record = json.loads((tmp_path / "startup.json").read_text())
@@ -214,7 +215,8 @@ def test_a_program_is_timed_and_weighed() -> None:
     program = "import time; block = bytearray(300_000_000); time.sleep(0.5); print('done')"
     code = f"""if True:
         import sys
-        from benchmarks.__main__ import run
+        import benchmarks.__main__
+        from benchmarks.programs import run
         done = run([sys.executable, "-c", {program!r}])
         print(done.out.strip(), done.s, done.peak_mb)
     """
