@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format tensorboard serve compare-keras serve-load figures clean
+.PHONY: help setup train test test-slow check format tensorboard serve benchmark compare-keras serve-load figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ serve: $(READY) ## serve a checkpoint, with a page to draw on (ARGS="best.ckpt -
 
 serve-load: $(READY) ## measure the server under load, beside plain FastAPI (ARGS="best.ckpt"; needs wrk)
 	$(BIN)/python -m benchmarks.serve_load $(ARGS)
+
+benchmark: $(READY) ## measure speed beside the peers (ARGS="epoch --rounds 5"; all: an hour; 2 GB for Keras)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 compare-keras: $(READY) ## train real Keras and this project side by side (an hour; 2 GB for Keras)
 	$(BIN)/python -m benchmarks.compare_keras $(ARGS)

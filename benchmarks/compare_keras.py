@@ -10,22 +10,24 @@ environment of its own, which is made on first use. Prints a table and writes a 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import re
 import statistics
-import subprocess
-import sys
 import tempfile
-import venv
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent
-FIGURES = ("s", "loss", "accuracy", "val_loss", "val_accuracy")
+from benchmarks.programs import (
+    FIGURES,
+    ROOT,
+    fit,
+    fit_epochs,
+    json_lines,
+    keras_environment,
+    keras_peer,
+    run,
+)
+from benchmarks.records import machine, markdown, our_versions, provenance, write_record
+
 Run = list[dict[str, float | None]]  # one row an epoch; None: not to be used
 
 
@@ -60,85 +62,40 @@ def main(argv: Sequence[str] | None = None) -> None:
         "runs": runs,
         "notes": [],
     }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(args.out, record)
     print(table(record))
-
-
-def keras_environment() -> Path:
-    """A virtual environment with Keras on TensorFlow, made on first use (2 GB)."""
-    folder = ROOT / "build" / "keras-env"
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        print(f"Setting up Keras in {folder} …", flush=True)
-        venv.create(folder, with_pip=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "-q", "keras", "tensorflow-cpu"], check=True
-        )
-        (folder / "ready").touch()
-    return python
 
 
 def run_keras(python: Path, seed: int, epochs: int) -> tuple[Run, dict[str, str]]:
     """Rows and versions of a run of Keras."""
-    peer = ROOT / "benchmarks" / "keras_peer.py"
-    command = [str(python), str(peer), "--seed", str(seed), "--epochs", str(epochs)]
-    output = _run(command)
-    versions, *rows = (json.loads(line) for line in output.splitlines() if line.startswith("{"))
+    done = run(keras_peer(python, "--seed", str(seed), "--epochs", str(epochs)))
+    versions, *rows = json_lines(done.out)
     return rows, versions
 
 
 def run_ours(seed: int, epochs: int, tb_logs: Path) -> Run:
-    """Rows of a run of ``python -m mnist_cnn fit``, read off the lines that it prints."""
-    command = [sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/cnn.yaml"]
-    command += ["--seed_everything", str(seed), "--trainer.max_epochs", str(epochs)]
-    command += [f"--trainer.logger.init_args.save_dir={tb_logs}"]
-    number = r"\s+([\d.]+)"
-    lines = re.findall(rf"^ *(\d+)/\d+{number * 5}$", _run(command), re.MULTILINE)
-    rows: Run = [dict(zip(("epoch", *FIGURES), map(float, line), strict=True)) for line in lines]
-    return rows[-epochs:]  # the summary at the end repeats them
-
-
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\nfailed:\n{done.stderr[-2000:]}")
-    return done.stdout
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists() and (match := re.search(r"model name\s*: (.*)", info.read_text())):
-        cpu = match[1]
-    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version()}
-
-
-def our_versions() -> dict[str, str]:
-    """Versions of what this project runs on."""
-    return {name: version(name) for name in ("mnist-cnn", "torch", "lightning")}
+    """Rows of a run of ``python -m mnist_cnn fit``."""
+    flags = ("--seed_everything", str(seed), "--trainer.max_epochs", str(epochs))
+    done = run(fit("--config", "configs/cnn.yaml", *flags, logs=tb_logs))
+    return fit_epochs(done.out, epochs)
 
 
 def table(record: dict[str, Any]) -> str:
     """The record as a Markdown table of mean ± standard deviation over the seeds, and verdicts."""
     runs: dict[str, list[Run]] = record["runs"]
     keras, ours = runs["keras"], runs["mnist_cnn"]
-    lines = [
-        "| epoch | "
-        + " | ".join(f"{who} {what}" for what in FIGURES for who in ("Keras", "ours"))
-        + " |",
-        "|---" * (1 + 2 * len(FIGURES)) + "|",
-    ]
+    rows = []
     for epoch in range(len(keras[0])):
         cells = [
             _mean_and_spread(_values(peer, what, epoch), digits=1 if what == "s" else 4)
             for what in FIGURES
             for peer in (keras, ours)
         ]
-        lines.append(f"| {epoch + 1} | " + " | ".join(cells) + " |")
+        rows.append([f"{epoch + 1}", *cells])
+    header = [f"{who} {what}" for what in FIGURES for who in ("Keras", "ours")]
     seconds = [statistics.median(_values(peer, "s")) for peer in (keras, ours)]
-    lines += [
+    lines = [
+        markdown(["epoch", *header], rows),
         "",
         f"Median seconds an epoch, validation included: Keras {seconds[0]:.1f}, "
         f"mnist_cnn {seconds[1]:.1f}, ratio {seconds[1] / seconds[0]:.2f}.",
@@ -152,12 +109,7 @@ def table(record: dict[str, Any]) -> str:
             f"Final test accuracy: Keras {_mean_and_spread(final[0])}, mnist_cnn "
             f"{_mean_and_spread(final[1])}; Welch's t-test of a difference: p = {p:.2f}."
         )
-    machine, versions = record["machine"], record["versions"]
-    lines.append(
-        f"{len(keras)} seeds each on {machine['cores']} cores of {machine['cpu']}; "
-        + ", ".join(f"{name} {number}" for name, number in versions.items())
-        + "."
-    )
+    lines.append(f"{len(keras)} seeds each on {provenance(record)}")
     return "\n".join([*lines, *record["notes"]])
 
 

@@ -11,8 +11,6 @@ that this script does not know go to the program.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,9 +19,10 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
+from benchmarks import programs
+from benchmarks.records import markdown
 from mnist_cnn.randomness import Dropout, keyed_dropout
 
-ROOT = Path(__file__).parent.parent
 #: (processes, global batch); each batch's first is the run that the others are compared with.
 RUNS = ((1, 128), (2, 128), (4, 128), (1, 126), (3, 126))
 STEPS, STEPS_OF_WEIGHTS = 20, 5
@@ -33,17 +32,15 @@ def train(
     devices: int, batch_size: int, steps: int, folder: Path, flags: list[str]
 ) -> tuple[Tensor, list[Tensor]]:
     """Losses (steps,) of the first training steps, and the weights after them."""
-    run = [
-        *(sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/cnn.yaml"),
+    flags = [
+        *("--config", "configs/cnn.yaml"),
         *("--trainer.max_epochs=1", f"--trainer.limit_train_batches={steps}"),
         *("--trainer.limit_val_batches=1", "--trainer.log_every_n_steps=1"),
-        *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
-        *("--trainer.strategy=ddp",) * (devices > 1),
         *(f"--data.batch_size={batch_size}", "--trainer.enable_model_summary=false", *flags),
-        *(f"--trainer.logger.init_args.save_dir={folder}", "--trainer.logger.init_args.name=run"),
+        "--trainer.logger.init_args.name=run",
         f"--trainer.logger.init_args.version={devices}x{batch_size}-{steps}",
     ]
-    subprocess.run(run, check=True, cwd=ROOT, capture_output=True)
+    programs.run(programs.fit(*flags, logs=folder, devices=devices))
     logs = folder / "run" / f"{devices}x{batch_size}-{steps}"
     events = EventAccumulator(str(logs))
     events.Reload()
@@ -82,11 +79,6 @@ def main() -> None:
             columns[run], _ = train(*run, args.steps, Path(folder), flags)
             _, weights[run] = train(*run, STEPS_OF_WEIGHTS, Path(folder), flags)
 
-    names = [f"{d} x {b // d}" for d, b in RUNS]
-    print("| step | " + " | ".join(names) + " |")
-    print("|---" * (len(RUNS) + 1) + "|")
-    for step in range(args.steps):
-        print(f"| {step + 1} | " + " | ".join(f"{columns[r][step]:.7f}" for r in RUNS) + " |")
     first = {batch: run for run in reversed(RUNS) for batch in run[1:]}
     loss = {r: float((columns[r] - columns[first[r[1]]]).abs().max()) for r in RUNS}
     weight = {
@@ -96,12 +88,13 @@ def main() -> None:
         )
         for r in RUNS
     }
-    print("| largest difference | " + " | ".join(f"{loss[r]:.1e}" for r in RUNS) + " |")
-    print(
-        f"| weights after {STEPS_OF_WEIGHTS} steps | "
-        + " | ".join(f"{weight[r]:.1e}" for r in RUNS)
-        + " |"
-    )
+    header = ["step", *(f"{d} x {b // d}" for d, b in RUNS)]
+    rows = [
+        *([f"{n + 1}", *(f"{columns[r][n]:.7f}" for r in RUNS)] for n in range(args.steps)),
+        ["largest difference", *(f"{loss[r]:.1e}" for r in RUNS)],
+        [f"weights after {STEPS_OF_WEIGHTS} steps", *(f"{weight[r]:.1e}" for r in RUNS)],
+    ]
+    print(markdown(header, rows))
     stock, ours = dropout_milliseconds()
     print(f"\nThe dropout of a step: nn.Dropout {stock:.1f} ms, this project's {ours:.1f} ms")
 

@@ -1,9 +1,10 @@
-"""The published Keras run, in real Keras: the peer of ``compare_keras.py``.
+"""The published Keras run, in real Keras: the peer of ``compare_keras.py`` and ``epoch.py``.
 
     python benchmarks/keras_peer.py --seed 1 --epochs 12 --raw data/MNIST/raw
 
 Needs keras and a backend of it, and numpy; nothing of this project. Prints a JSON line an epoch
-(seconds with validation, loss, accuracy, val_loss, val_accuracy), after one with the versions.
+(seconds of the training, train_s, and with the validation, s; loss, accuracy, val_loss,
+val_accuracy), after one with the versions.
 """
 
 from __future__ import annotations
@@ -34,9 +35,12 @@ class Lines(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.start = time.perf_counter()
 
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        self.train_s = time.perf_counter() - self.start
+
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        row = {"epoch": epoch + 1, "s": time.perf_counter() - self.start, **(logs or {})}
-        print(json.dumps(row), flush=True)
+        seconds = {"train_s": self.train_s, "s": time.perf_counter() - self.start}
+        print(json.dumps({"epoch": epoch + 1, **seconds, **(logs or {})}), flush=True)
 
 
 def main() -> None:
@@ -45,6 +49,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--raw", type=Path, default=Path("data/MNIST/raw"))
+    parser.add_argument("--steps", type=int, help="of an epoch, and of its validation")
+    parser.add_argument(
+        "--warm-up",
+        action="store_true",
+        help="let Keras trace its functions before the clock starts, on two batches whose effect "
+        "is undone",
+    )
     args = parser.parse_args()
     keras.utils.set_random_seed(args.seed)
 
@@ -84,13 +95,22 @@ def main() -> None:
 
         versions["tensorflow"] = tensorflow.__version__
     print(json.dumps(versions), flush=True)
+    data = {"x": x_train, "y": y_train, "validation_data": (x_test, y_test)}
+    if args.warm_up:
+        # On the same model, whose functions are kept, and the same data, for whose shapes they are.
+        model.optimizer.build(model.trainable_variables)
+        variables = [*model.variables, *model.optimizer.variables]
+        before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+        model.fit(**data, batch_size=128, steps_per_epoch=2, validation_steps=2, verbose=0)
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
     model.fit(
-        x_train,
-        y_train,
+        **data,
         batch_size=128,
         epochs=args.epochs,
+        steps_per_epoch=args.steps,
+        validation_steps=args.steps,
         verbose=0,
-        validation_data=(x_test, y_test),
         callbacks=[Lines()],
     )
 

@@ -25,7 +25,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.compare_keras import ROOT, machine, our_versions
+from benchmarks.programs import ROOT
+from benchmarks.records import machine, markdown, our_versions, provenance, write_record
 
 CONNECTIONS = (1, 16, 64)
 NUM_QUESTIONS = 500
@@ -65,8 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = ("litserve", "fastapi", "uvicorn")
     versions = our_versions() | {name: version(name) for name in names}
     record = {"machine": machine(), "versions": versions, "rows": rows}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(args.out, record)
     print(table(record))
 
 
@@ -143,10 +143,7 @@ def table(record: dict[str, Any]) -> str:
     """The record as a Markdown table of medians over the rounds, and what went wrong."""
     rows = record["rows"]
     names = list(dict.fromkeys(row["server"] for row in rows))
-    lines = [
-        "| connections | " + " | ".join(f"{n}: {f}" for f in FIGURES for n in names) + " |",
-        "|---" * (1 + len(FIGURES) * len(names)) + "|",
-    ]
+    table_rows = []
     for connections in dict.fromkeys(row["connections"] for row in rows):
         cells = []
         for figure in FIGURES:
@@ -158,20 +155,16 @@ def table(record: dict[str, Any]) -> str:
                 ]
                 median = statistics.median(of)
                 cells.append(f"{median:.0f}" if figure == FIGURES[0] else f"{median:.1f}")
-        lines.append(f"| {connections} | " + " | ".join(cells) + " |")
-    lines.append("")
+        table_rows.append([f"{connections}", *cells])
+    header = ["connections", *(f"{n}: {f}" for f in FIGURES for n in names)]
+    lines = [markdown(header, table_rows), ""]
     for name in names:
         total = {what: sum(row[what] for row in rows if row["server"] == name) for what in TOTALS}
         lines.append(
             f"{name}: {total['requests']} requests, {total['wrong']} answered wrongly, "
             f"{total['lost']} lost."
         )
-    machine, versions = record["machine"], record["versions"]
-    lines.append(
-        f"{machine['cores']} cores of {machine['cpu']}, shared with wrk; "
-        + ", ".join(f"{name} {number}" for name, number in versions.items())
-        + "."
-    )
+    lines.append(f"Shared with wrk: {provenance(record)}")
     return "\n".join(lines)
 
 

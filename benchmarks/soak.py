@@ -26,7 +26,8 @@ import psutil
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.programs import ROOT, fit
+
 #: Tags whose values are times, which no two runs share.
 TIMES = ("train/images_per_second",)
 PATIENCE = 120  # seconds that the rest of a run may take to notice a killed process
@@ -34,17 +35,16 @@ PATIENCE = 120  # seconds that the rest of a run may take to notice a killed pro
 
 def command(folder: Path, devices: int, resume: bool) -> list[str]:
     """A run of four epochs of 40 steps, each with a validation, that saves every 5 steps."""
-    return [
-        *(sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/cnn.yaml"),
+    return fit(
+        *("--config", "configs/cnn.yaml"),
         *("--trainer.max_epochs=4", "--trainer.limit_train_batches=40"),
         *("--trainer.limit_val_batches=10", "--trainer.log_every_n_steps=1"),
-        *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
-        *("--trainer.strategy=ddp",) * (devices > 1),
         *("--trainer.enable_model_summary=false", "--last_checkpoint.every_n_train_steps=5"),
-        f"--trainer.logger.init_args.save_dir={folder}",
         "--trainer.logger.init_args.version=run",
-        *("--ckpt_path=last",) * resume,
-    ]
+        *["--ckpt_path=last"] * resume,
+        logs=folder,
+        devices=devices,
+    )
 
 
 def state(run: Path) -> dict[str, Any]:

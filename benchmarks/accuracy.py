@@ -1,0 +1,103 @@
+"""Seconds of training to the published accuracy, beside the public record net in plain PyTorch.
+
+Each seed trains both once, in a process of its own, and they take turns in being the first:
+
+ours    python -m mnist_cnn fit --config configs/fast.yaml --seed_everything SEED
+record  record_peer.py: the net, optimizer and schedule of the public record
+
+Both are measured on the 10,000 test images at their end. Twenty seeds take about a quarter of an
+hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from benchmarks.programs import fit, fit_seconds, json_lines, printed, run
+from benchmarks.records import Record, Row, markdown, provenance, summary, taking_turns
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OURS, RECORD = "mnist_cnn, fast.yaml", "record net in plain PyTorch"
+PUBLISHED = 0.9914  # best val_accuracy of the Keras run's twelve epochs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options."""
+    parser.add_argument("--seeds", type=int, default=20, help="runs of each, with seeds 1, 2, …")
+    parser.add_argument("--steps", type=int, help="shorten the epochs")
+
+
+def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
+    """Yield a row for each training."""
+    for seed in range(1, args.seeds + 1):
+        for peer in taking_turns((OURS, RECORD), seed):
+            train = train_ours if peer == OURS else train_record
+            yield {"peer": peer, "round": seed, **train(seed, args.steps)}
+
+
+def train_ours(seed: int, steps: int | None) -> Row:
+    """The command-line program with its fast configuration."""
+    limit = [f"--trainer.limit_train_batches={steps}"] if steps else []
+    with tempfile.TemporaryDirectory() as logs:
+        config = ("--config", "configs/fast.yaml", f"--seed_everything={seed}")
+        done = run(fit(*config, *limit, logs=logs))
+    train_s, _ = fit_seconds(done.out)
+    accuracy = printed(r"Test accuracy: ([\d.]+)", done.out)
+    return {"train_s": train_s, "accuracy": accuracy, "process_s": done.s}
+
+
+def train_record(seed: int, steps: int | None) -> Row:
+    """The record net."""
+    limit = [f"--steps={steps}"] if steps else []
+    done = run([sys.executable, "benchmarks/record_peer.py", f"--seed={seed}", *limit])
+    (row,) = json_lines(done.out)
+    return {"train_s": row["train_s"], "accuracy": row["val_accuracy"], "process_s": done.s}
+
+
+def table(record: Record) -> str:
+    """The record as a Markdown table."""
+    peers = summary(record["rows"])
+    rows = []
+    for peer, figures in peers.items():
+        accuracy, seconds = figures["accuracy"], figures["train_s"]
+        of_record = seconds.median / peers[RECORD]["train_s"].median if RECORD in peers else None
+        rows.append(
+            [
+                peer,
+                f"{accuracy.mean:.4f} ± {accuracy.sd:.4f}",
+                f"{accuracy.sd / math.sqrt(accuracy.n):.5f}",
+                f"{seconds.median:.2f}",
+                seconds.text(2),
+                f"{of_record:.2f}" if of_record else "–",
+                f"{figures['process_s'].median:.1f}",
+            ]
+        )
+    header = ["", "test accuracy: mean ± deviation", "standard error", "training, s: median"]
+    header += ["range", "of the record net's", "whole program, s"]
+    seeds = max(figures["accuracy"].n for figures in peers.values())
+    published = f"The published run's best is {PUBLISHED}."
+    return f"{markdown(header, rows)}\n\n{published} {seeds} seed(s) on {provenance(record)}"
+
+
+def draw(record: Record) -> Figure:
+    """Accuracy over seconds, a dot for each training."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axis = figure.subplots()
+    for peer, colour in ((OURS, "tab:orange"), (RECORD, "tab:blue")):
+        rows = [row for row in record["rows"] if row["peer"] == peer]
+        seconds, accuracies = ([row[name] for row in rows] for name in ("train_s", "accuracy"))
+        axis.scatter(seconds, accuracies, color=colour, alpha=0.7, label=peer)
+    axis.axhline(PUBLISHED, linestyle="--", color="0.4", label="published Keras run, best of 12")
+    axis.set(xlabel="seconds of training", ylabel="test accuracy", xlim=(0, None))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure

@@ -1,0 +1,77 @@
+"""This project's training in a plain loop: what its trainer, metrics, logs and checkpoints cost.
+
+    python -m benchmarks.bare_loop --seed 1
+
+The net, dropout masks, batches and optimizer are those of ``python -m mnist_cnn fit --config
+configs/cnn.yaml``, so the weights are the same; there is nothing else. Prints a JSON line: seconds
+of the training (train_s) and with the validation (s), loss, val_accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import islice
+from time import perf_counter
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mnist_cnn import KerasCNN, MNISTDataModule
+from mnist_cnn.__main__ import keep_freed_memory
+from mnist_cnn.data import GlobalBatchSampler
+from mnist_cnn.randomness import keyed_dropout
+
+BATCH_SIZE = 128
+
+
+def as_input(images: Tensor) -> Tensor:  # (B, 28, 28) uint8 → (B, 1, 28, 28) in [0, 1]
+    """Images as the net takes them."""
+    return images.unsqueeze(1).to(torch.float32, memory_format=torch.channels_last) / 255
+
+
+def main() -> None:
+    """Train an epoch, validate, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--steps", type=int, help="of training, and of validation")
+    args = parser.parse_args()
+    keep_freed_memory()
+    data = MNISTDataModule()
+    data.setup()
+    torch.manual_seed(args.seed)
+    net = KerasCNN().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.Adadelta(net.parameters(), lr=1.0, rho=0.95, eps=1e-7)
+    batches = GlobalBatchSampler(data.train_set, BATCH_SIZE, shuffle=True, seed=args.seed)
+    tests = GlobalBatchSampler(data.test_set, BATCH_SIZE, shuffle=False)
+
+    total_loss, seen = torch.zeros(()), 0
+    start = perf_counter()
+    net.train()
+    for step, share in enumerate(islice(batches, args.steps)):
+        batch = data.train_set[share]
+        with keyed_dropout(net, args.seed, 0, step, first_row=0, device=torch.device("cpu")):
+            loss = F.cross_entropy(net(as_input(batch.images)), batch.labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        total_loss += loss.detach() * len(batch.labels)
+        seen += len(batch.labels)
+    trained = perf_counter()
+
+    net.eval()
+    right = tested = 0
+    with torch.inference_mode():
+        for share in islice(tests, args.steps):
+            batch = data.test_set[share]
+            answers = net(as_input(batch.images)).argmax(dim=1)
+            right += int((answers == batch.labels).sum())
+            tested += len(batch.labels)
+    end = perf_counter()
+    row = {"train_s": trained - start, "s": end - start, "loss": float(total_loss) / seen}
+    print(json.dumps(row | {"val_accuracy": right / tested}))
+
+
+if __name__ == "__main__":
+    main()
