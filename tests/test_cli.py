@@ -18,7 +18,9 @@ import mnist_cnn
 from tests.conftest import CNN, ROOT, SHORT, Result
 
 Cli = Callable[..., Result]
-OVERLAYS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
+CONFIGURATIONS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
+#: Whole ones; the others are laid over cnn.yaml.
+WHOLE = ("cnn.yaml", "fast.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -33,20 +35,22 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 #: Tried in test_devices.py and test_machines.py.
 OF_SEVERAL = ("ddp.yaml", "machines.yaml")
+NO_BEST = ("--best_checkpoint.save_top_k=0",)
 
 
-@pytest.mark.parametrize("name", [name for name in OVERLAYS if name not in OF_SEVERAL])
+@pytest.mark.parametrize("name", [n for n in CONFIGURATIONS if n not in OF_SEVERAL])
 def test_every_configuration_trains(cli: Cli, name: str) -> None:
-    overlay = () if name == "cnn.yaml" else ("--config", f"configs/{name}")
-    result = cli("fit", *CNN, *overlay, *SHORT[2:], "--best_checkpoint.save_top_k=0")
+    base = () if name in WHOLE else CNN
+    result = cli("fit", *base, "--config", f"configs/{name}", *SHORT[2:], *NO_BEST)
     assert result.code == 0, result.err
     assert "Best val_accuracy" in result.out
 
 
 def test_every_configuration_is_headed_by_its_command() -> None:
-    for name in OVERLAYS:
+    for name in CONFIGURATIONS:
         head = (ROOT / "configs" / name).read_text().split("\n\n")[0]
-        assert "-m mnist_cnn fit --config configs/cnn.yaml" in head
+        base = name if name in WHOLE else "cnn.yaml"
+        assert f"-m mnist_cnn fit --config configs/{base}" in head
         assert f"configs/{name}" in head
 
 
