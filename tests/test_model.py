@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer, seed_everything
 from torch import nn
 
 from mnist_cnn import KerasCNN, MNISTClassifier, MNISTDataModule
+from mnist_cnn.data import GlobalBatchSampler, LabelledImages
 
 
 def trainer(folder: Path | None = None, **settings: Any) -> Trainer:
@@ -161,3 +162,27 @@ def test_it_trains_on_a_gpu(mnist: MNISTDataModule) -> None:
     )
     run.fit(MNISTClassifier(KerasCNN()), mnist)
     assert float(run.callback_metrics["val/accuracy"]) > 0.9
+
+
+@pytest.mark.slow
+def test_the_compiled_net_computes_the_same(mnist: MNISTDataModule) -> None:
+    runs = []
+    for compiled in (False, True):
+        seed_everything(1)
+        run = trainer(limit_train_batches=3)
+        model = MNISTClassifier(KerasCNN(), compile=compiled)
+        run.fit(model, mnist)
+        assert (model.net._compiled_call_impl is not None) == compiled  # type: ignore[attr-defined]
+        runs.append(model.state_dict())
+    torch.testing.assert_close(runs[1], runs[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_data_go_where_the_model_is_and_stay_there(mnist: MNISTDataModule) -> None:
+    """On the device "meta", which every machine has: it knows where a tensor is, not what."""
+    device = torch.device("meta")
+    dataset = LabelledImages(torch.zeros(10, 28, 28).byte(), torch.zeros(10).long()).to(device)
+    sampler = GlobalBatchSampler(dataset, 4, shuffle=True)
+    shares = list(sampler)
+    assert all(share.indices.device == device for share in shares)
+    batch = dataset[shares[0]]
+    assert batch.images.device == batch.labels.device == device
