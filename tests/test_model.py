@@ -172,7 +172,7 @@ def test_the_compiled_net_computes_the_same(mnist: MNISTDataModule) -> None:
         run = trainer(limit_train_batches=3)
         model = MNISTClassifier(KerasCNN(), compile=compiled)
         run.fit(model, mnist)
-        assert (model.net._compiled_call_impl is not None) == compiled  # type: ignore[attr-defined]
+        assert (model.net._compiled_call_impl is not None) == compiled
         runs.append(model.state_dict())
     torch.testing.assert_close(runs[1], runs[0], rtol=1e-4, atol=1e-5)
 
