@@ -97,6 +97,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*your dataloader is not resumable")  # its sampler is
     warnings.filterwarnings("ignore", ".*treespec, LeafSpec")
     warnings.filterwarnings("ignore", ".*torch.jit.trace")  # TensorBoard draws the graph by it
+    warnings.filterwarnings("ignore", ".*configure_model callback. WeightAveraging doesn't")
     rank_zero = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     rank_zero.addFilter(lambda record: not record.getMessage().startswith("💡 Tip"))
 

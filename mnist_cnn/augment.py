@@ -6,6 +6,9 @@ is the same on any number of devices: see `randomness`.
 
 from __future__ import annotations
 
+import math
+from abc import abstractmethod
+
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.core.mixins import HyperparametersMixin
@@ -16,7 +19,24 @@ from mnist_cnn.randomness import random_bytes, stream_key
 LAYER = -1  # of the stream of random numbers; dropout layers count from 0
 
 
-class RandomShift(HyperparametersMixin):
+class Augmentation(HyperparametersMixin):
+    """Changes a batch of training images; a subclass says how."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor, *step: int, first_row: int) -> Tensor:
+        """Change a share of a batch.
+
+        Args:
+            images: (B, H, W) uint8.
+            step: What names the step: seed, epoch, batch.
+            first_row: The row of the global batch that is the first of this share.
+
+        Returns:
+            (B, H, W) uint8.
+        """
+
+
+class RandomShift(Augmentation):
     """Moves every image by its own whole number of pixels, to each side equally likely.
 
     Args:
@@ -34,16 +54,6 @@ class RandomShift(HyperparametersMixin):
         self.pixels = pixels
 
     def __call__(self, images: Tensor, *step: int, first_row: int) -> Tensor:
-        """Shift a share of a batch.
-
-        Args:
-            images: (B, H, W).
-            step: What names the step: seed, epoch, batch.
-            first_row: The row of the global batch that is the first of this share.
-
-        Returns:
-            (B, H, W).
-        """
         batch, height, width = images.shape
         key = torch.full((), stream_key(*step, LAYER), device=images.device)
         choices = 2 * self.pixels + 1
@@ -54,3 +64,67 @@ class RandomShift(HyperparametersMixin):
         padded = F.pad(images, [self.pixels] * 4)
         image = torch.arange(batch, device=images.device)[:, None, None]
         return padded[image, rows[:, :, None], columns[:, None, :]]
+
+
+class RandomAffine(Augmentation):
+    """Turns, moves, scales, shears and bends every image in its own way.
+
+    Not ``torchvision.transforms.v2``, which changes all images of a batch alike, and not kornia,
+    whose random numbers depend on how many devices share a batch.
+
+    Args:
+        degrees: The furthest that an image is turned, to either side.
+        pixels: The furthest that it is moved, along each axis.
+        scale: The most that each axis is stretched or shrunk by, as a share of 1.
+        shear: The most that rows are moved against each other: pixels for each pixel of height.
+        bend: The furthest that each of `KNOTS` × `KNOTS` places, spread over the image, is moved
+            for itself, along each axis, in pixels; between them the image is bent smoothly
+            (elastic distortion: Simard, Steinkraus and Platt, "Best practices for convolutional
+            neural networks applied to visual document analysis", ICDAR 2003).
+
+    Raises:
+        ValueError: If one is negative, or `scale` not below 1.
+    """
+
+    KNOTS = 5
+
+    def __init__(
+        self,
+        degrees: float = 12.0,
+        pixels: float = 2.0,
+        scale: float = 0.12,
+        shear: float = 0.12,
+        bend: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if min(degrees, pixels, scale, shear, bend) < 0 or scale >= 1:
+            raise ValueError("RandomAffine: all must be at least 0, and scale below 1")
+        self.save_hyperparameters(logger=False)
+        self.limits = (math.radians(degrees), pixels, pixels, scale, scale, shear)
+        self.bend = bend
+
+    def __call__(self, images: Tensor, *step: int, first_row: int) -> Tensor:
+        batch, height, width = images.shape
+        knots = 2 * self.KNOTS**2 if self.bend else 0
+        key = torch.full((), stream_key(*step, LAYER), device=images.device)
+        numbers = random_bytes(key, batch, 2 * (6 + knots), first_row).view(batch, -1, 2)
+        numbers = (numbers * torch.tensor([1, 256], device=images.device)).sum(dim=2)
+        numbers = numbers / (2**15 - 0.5) - 1  # (B, …), uniform in [-1, 1]
+        limits = torch.tensor(self.limits, device=images.device)
+        angle, right, down, wide, high, shear = (numbers[:, :6] * limits).unbind(dim=1)
+        cos, sin = angle.cos(), angle.sin()
+        # Where each pixel comes from, in the coordinates of `grid_sample`, -1 to 1 over the image.
+        rows = torch.stack(
+            [
+                torch.stack([cos * (1 + wide), shear - sin, 2 / width * right], dim=1),
+                torch.stack([sin, cos * (1 + high), 2 / height * down], dim=1),
+            ],
+            dim=1,
+        )
+        grid = F.affine_grid(rows, [batch, 1, height, width], align_corners=False)
+        if knots:
+            places = numbers[:, 6:].view(batch, 2, self.KNOTS, self.KNOTS) * (2 * self.bend / width)
+            smooth = F.interpolate(places, (height, width), mode="bicubic", align_corners=True)
+            grid = grid + smooth.permute(0, 2, 3, 1)
+        moved = F.grid_sample(images.unsqueeze(1).float(), grid, align_corners=False)
+        return moved.squeeze(1).round_().to(torch.uint8)  # bilinear: between 0 and 255

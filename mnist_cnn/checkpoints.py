@@ -13,9 +13,12 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from mnist_cnn.nets import NETS
+
 SAFETENSORS = ".safetensors"
+#: A model that is trained already: configs/record.yaml's, with seed 1.
+SHIPPED = Path(__file__).with_name("weights") / "record.safetensors"
 MAX_NAMED = 3  # weights that an error message names
-OUR_NETS = ("mnist_cnn.nets.KerasCNN", "mnist_cnn.nets.SequentialCNN")
 
 
 class CheckpointError(ValueError):
@@ -91,35 +94,41 @@ def _read_safetensors(path: str | Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             metadata: dict[str, Any] = dict(file.metadata() or {})
-            metadata["net"] = json.loads(metadata.get("net", "null"))
+            for name in ("net", "test_shifts"):
+                metadata[name] = json.loads(metadata.get(name, "null"))
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint {path} is truncated, damaged or not safetensors"
         ) from error
     return {
         "state_dict": weights,
-        "hyper_parameters": {"net": metadata.get("net")},
+        "hyper_parameters": {
+            "net": metadata["net"],
+            "test_shifts": metadata["test_shifts"] or 0,
+        },
         "metadata": metadata,
     }
 
 
-def no_checkpoint(argument: str) -> str:
-    """What to say where a checkpoint is needed and none is given as `argument`."""
-    return (
-        f"{argument} is missing: which checkpoint? `python -m mnist_cnn fit --config "
-        "configs/cnn.yaml` makes one, tb_logs/cnn/version_0/checkpoints/best.ckpt"
-    )
+def described_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """What a checkpoint of one of this project's nets says of `MNISTClassifier`'s arguments.
 
-
-def described_net(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
-    """The class and arguments of the net in a checkpoint, if it is one of this project's.
-
-    No other class is taken from a file: making it could run code that the file's author chose.
+    Returns:
+        ``net``, class and arguments, and ``test_shifts``; or None. No other class is taken from a
+        file: making it could run code that the file's author chose.
     """
     hyper_parameters = checkpoint.get("hyper_parameters")
-    net = hyper_parameters.get("net") if isinstance(hyper_parameters, dict) else None
-    known = isinstance(net, dict) and net.get("class_path") in OUR_NETS
-    return net if known else None
+    if not isinstance(hyper_parameters, dict) or not _known(hyper_parameters.get("net")):
+        return None
+    return {"net": hyper_parameters["net"], "test_shifts": hyper_parameters.get("test_shifts", 0)}
+
+
+def _known(net: Any) -> bool:
+    """Whether a description is of a net of this project, and so are all nets within."""
+    if not isinstance(net, dict) or net.get("class_path") not in NETS:
+        return False
+    inner = (net.get("init_args") or {}).get("nets", [])
+    return isinstance(inner, list) and all(map(_known, inner))
 
 
 def check_fits(checkpoint: dict[str, Any], model: nn.Module, path: str | Path) -> None:

@@ -30,14 +30,15 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from mnist_cnn import __version__
 from mnist_cnn.checkpoints import (
     SAFETENSORS,
+    SHIPPED,
     CheckpointError,
     check_fits,
-    described_net,
-    no_checkpoint,
+    described_model,
     read_checkpoint,
 )
 from mnist_cnn.data import MNISTDataModule, check_global_batch
 from mnist_cnn.model import MNISTClassifier
+from mnist_cnn.nets import RecordCNN
 from mnist_cnn.predictions import PredictionWriter
 from mnist_cnn.report import Report
 from mnist_cnn.resume import (
@@ -155,16 +156,17 @@ class MNISTCLI(LightningCLI):
         command = self.config.subcommand
         self.checkpoint = None
         path = given = self.config[command].get("ckpt_path")
-        if given is None and command == "predict":
-            raise CheckpointError(no_checkpoint("--ckpt_path"))
+        if given is None and command != "fit":
+            path = given = str(SHIPPED)
         if given == "last":
             path, self.checkpoint = find_last(run_folders(self.config[command])) or (None, None)
             if path is None and command != "fit":
                 raise ValueError("--ckpt_path last: no run has left a checkpoint yet")
         elif given and given not in ("best", "hpc", "registry") and "://" not in given:
             self.checkpoint = read_checkpoint(given)  # the others are for Lightning to find
-        if self.checkpoint and (net := described_net(self.checkpoint)):
-            self._subcommand_parsers[command].set_defaults({"model.net": net})
+        if self.checkpoint and (described := described_model(self.checkpoint)):
+            defaults = {f"model.{name}": value for name, value in described.items()}
+            self._subcommand_parsers[command].set_defaults(defaults)
             super().parse_arguments(parser, args)
         self.config[command].ckpt_path = str(path) if path else None
         self.asked_for_last = given == "last"
@@ -227,6 +229,11 @@ class MNISTCLI(LightningCLI):
         if subcommand == "fit":
             data = self.datamodule
             check_global_batch(data.batch_size, self.trainer.world_size, data.chunks)
+            if data.chunks and any("BatchNorm" in type(m).__name__ for m in self.model.modules()):
+                raise ValueError(
+                    "--data.chunks is not for nets with batch normalisation, which needs the batch "
+                    "as a whole; its statistics are the same on any number of devices without it"
+                )
             if data.chunks and self.trainer.precision in ("16-mixed", "16-true"):
                 raise ValueError("--data.chunks is not for --trainer.precision 16: take bf16-mixed")
         check_writable(self.trainer)
@@ -250,6 +257,9 @@ class MNISTCLI(LightningCLI):
                 f"--ckpt_path {path} holds weights, but not the run that made them: fit goes on "
                 "from a .ckpt only"
             )
+        if path == str(SHIPPED) and type(self.model.net) is not RecordCNN:
+            net = type(self.model.net).__name__
+            raise CheckpointError(f"--ckpt_path is missing: where are the weights of this {net}?")
         check_fits(self.checkpoint, self.model, path)
         if self.continued:
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")

@@ -159,8 +159,8 @@ class MNISTDataModule(LightningDataModule):
             It changes no figure.
         chunks: If not 0, the gradient of a batch is computed in that many chunks and summed in
             fixed point, so that any number of devices that divides it trains the same model to the
-            bit; without, up to rounding. Each device computes in one thread then, and BatchNorm
-            takes its statistics from a chunk. Costs time: see the README.
+            bit; without, up to rounding. Each device computes in one thread then. Not for nets
+            with batch normalisation. Costs time: see the README.
         predict_path: What ``predict`` reads instead of the test images: picture files, folders with
             all that is in them, glob patterns; one, or a list of them.
 

@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from mnist_cnn import __version__
-from mnist_cnn.checkpoints import CheckpointError, no_checkpoint
+from mnist_cnn.checkpoints import SHIPPED, CheckpointError
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.inference import Probabilities, load_classifier
 from mnist_cnn.model import MNISTClassifier
+from mnist_cnn.nets import EnsembleCNN, describe
 
 CHECKED = 1000  # test images on which an exported file must agree with its checkpoint
 TOLERANCE = 1e-5  # of a probability
@@ -36,12 +37,15 @@ class ExportError(RuntimeError):
 
 
 def export(
-    checkpoint: str | Path, kind: str, out: str | Path, data_dir: str | Path = "data"
+    checkpoints: Sequence[str | Path],
+    kind: str,
+    out: str | Path,
+    data_dir: str | Path = "data",
 ) -> dict[str, str]:
-    """Write a checkpoint's model in another format, checked against the checkpoint.
+    """Write a checkpoint's model, or the ensemble of several, in another format, and check it.
 
     Args:
-        checkpoint: The file, of one of this project's nets.
+        checkpoints: The files, of this project's nets.
         kind: A name in `FORMATS`.
         out: Where to write.
         data_dir: Folder of MNIST, which is fetched if it is not there.
@@ -53,7 +57,7 @@ def export(
         CheckpointError: If the checkpoint cannot be used.
         ExportError: If `out` cannot be written, a package is missing, or the answers differ.
     """
-    model, facts = load_classifier(checkpoint)
+    model, facts = load_ensemble(checkpoints)
     write, read = FORMATS[kind]
     out = Path(out)
     if out.is_dir():
@@ -84,11 +88,32 @@ def export(
     return metadata
 
 
+def load_ensemble(
+    checkpoints: Sequence[str | Path],
+) -> tuple[MNISTClassifier, dict[str, Any]]:
+    """The model of a checkpoint, or one that averages the probabilities of several; and its facts.
+
+    Raises:
+        CheckpointError: If one cannot be used, or they differ in ``test_shifts``.
+    """
+    models, facts = zip(*map(load_classifier, checkpoints), strict=True)
+    if len(models) == 1:
+        return models[0], facts[0]
+    (shifts, *others) = {model.test_shifts for model in models}
+    if others:
+        raise CheckpointError("the checkpoints of an ensemble must have the same test_shifts")
+    ensemble = EnsembleCNN([model.net for model in models])
+    model = MNISTClassifier(ensemble, test_shifts=shifts).eval()
+    epochs = sum(int(fact["epochs"]) for fact in facts)
+    return model, {"net": describe(ensemble), "test_shifts": shifts, "epochs": epochs}
+
+
 def describe_model(facts: dict[str, Any], test_accuracy: float) -> dict[str, str]:
     """The metadata of an exported file; all values are texts, ``net`` is JSON."""
     return {
         "mnist_cnn_version": __version__,
         "net": json.dumps(facts["net"]),
+        "test_shifts": json.dumps(facts["test_shifts"]),
         "epochs": str(facts["epochs"]),
         "test_accuracy": str(test_accuracy),
         "input": "images: (N, 28, 28) uint8, ink bright on dark, 0 is the ground",
@@ -192,15 +217,18 @@ def main(args: Sequence[str]) -> None:
         description="Write a trained model for elsewhere: uint8 images (N, 28, 28) in, "
         "probabilities (N, 10) out, checked against the checkpoint on 1,000 test images.",
     )
-    parser.add_argument("checkpoint", nargs="?", help="a .ckpt of one of this project's nets")
+    parser.add_argument(
+        "checkpoint",
+        nargs="*",
+        default=[str(SHIPPED)],
+        help="of one of this project's nets; several: their ensemble, which averages probabilities",
+    )
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="kind of file")
     parser.add_argument("--out", required=True, metavar="FILE", help="where to write it")
     parser.add_argument("--data_dir", default="data", help="folder of MNIST (%(default)s)")
     given = parser.parse_args(args)
-    if given.checkpoint is None:
-        raise CheckpointError(no_checkpoint("export CHECKPOINT"))
     metadata = export(given.checkpoint, given.format, given.out, given.data_dir)
     print(f"{given.out}: {Path(given.out).stat().st_size / 1e6:.1f} MB, {given.format}")
     for name, text in metadata.items():
         print(f"  {name}: {text}")
-    print(f"Checked against the checkpoint: the same answers to {CHECKED} test images.")
+    print(f"Checked against the model: the same answers to {CHECKED} test images.")

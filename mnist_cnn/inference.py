@@ -8,11 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mnist_cnn.checkpoints import CheckpointError, check_fits, described_net, read_checkpoint
+from mnist_cnn.checkpoints import CheckpointError, check_fits, described_model, read_checkpoint
 from mnist_cnn.model import MNISTClassifier
-from mnist_cnn.nets import FastCNN, KerasCNN, SequentialCNN
-
-NETS = {f"mnist_cnn.nets.{net.__name__}": net for net in (FastCNN, KerasCNN, SequentialCNN)}
+from mnist_cnn.nets import NETS, logits_over_shifts, make_net
 
 
 class Probabilities(nn.Module):
@@ -24,10 +22,11 @@ class Probabilities(nn.Module):
     def __init__(self, model: MNISTClassifier) -> None:
         super().__init__()
         self.net = model.net.eval()
+        self.test_shifts = model.test_shifts
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.unsqueeze(1).to(torch.float32) / 255
-        return self.net(x).softmax(dim=1)
+        return logits_over_shifts(self.net, x, self.test_shifts).softmax(dim=1)
 
 
 def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
@@ -38,22 +37,25 @@ def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
 
     Returns:
         The model, in evaluation mode on the CPU, and what is known of it: ``net``, its class and
-        arguments, and ``epochs``, which it was trained for here; of a ``.safetensors`` file all
-        that `mnist_cnn.export.describe_model` says, ``test_accuracy`` among it.
+        arguments, ``test_shifts``, and ``epochs``, which it was trained for here; of a
+        ``.safetensors`` file all that `mnist_cnn.export.describe_model` says, ``test_accuracy``
+        among it.
 
     Raises:
         CheckpointError: If the file cannot be read, or is of another net.
     """
     checkpoint = read_checkpoint(path)
-    net = described_net(checkpoint)
-    if net is None:
+    described = described_model(checkpoint)
+    if described is None:
         known = ", ".join(NETS)
         raise CheckpointError(f"checkpoint {path} is not of one of this project's nets: {known}")
     try:
-        model = MNISTClassifier(NETS[net["class_path"]](**net["init_args"]))
+        net = make_net(described["net"])
+        model = MNISTClassifier(net, test_shifts=described["test_shifts"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {path} describes no net that can be made") from error
     check_fits(checkpoint, model, path)
     model.load_state_dict(checkpoint["state_dict"])
     epochs = checkpoint.get("epoch", 0) + 1 if checkpoint.get("global_step") else 0
-    return model.eval(), {"net": net, "epochs": epochs} | checkpoint.get("metadata", {})
+    facts = described | {"epochs": epochs} | checkpoint.get("metadata", {})
+    return model.eval(), facts

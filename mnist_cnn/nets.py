@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
+from mnist_cnn.batch_norm import BatchNorm
 from mnist_cnn.randomness import Dropout
 from mnist_cnn.sparse import conv_max_pool
 
@@ -77,9 +78,6 @@ class FastCNN(nn.Module, HyperparametersMixin):
     Args:
         filters: Channels of the two convolutions, 5×5 and 3×3.
         hidden: Units of the dense layer.
-        test_shifts: In evaluation, average the probabilities of the image and of the same shifted
-            by that many pixels up, down, left and right; 0: of the image alone. Costs five times
-            the work.
         num_classes: Number of logits.
     """
 
@@ -87,23 +85,16 @@ class FastCNN(nn.Module, HyperparametersMixin):
         self,
         filters: tuple[int, int] = (24, 32),
         hidden: int = 256,
-        test_shifts: int = 0,
         num_classes: int = 10,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.test_shifts = test_shifts
         self.conv1 = nn.Conv2d(1, filters[0], kernel_size=5, stride=2)
         self.conv2 = nn.Conv2d(filters[0], filters[1], kernel_size=3)
         self.dense1 = nn.Linear(filters[1] * 5 * 5, hidden)
         self.dense2 = nn.Linear(hidden, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
-        if self.training or not self.test_shifts:
-            return self._logits(x)
-        return mean_over_shifts(self._logits, x, self.test_shifts)
-
-    def _logits(self, x: Tensor) -> Tensor:
         x = (x - MEAN) / STD
         x = F.relu(self.conv1(x), inplace=True)  # (B, 24, 12, 12)
         x = conv_max_pool(x, self.conv2.weight, self.conv2.bias)
@@ -112,14 +103,95 @@ class FastCNN(nn.Module, HyperparametersMixin):
         return self.dense2(F.relu(self.dense1(x), inplace=True))
 
 
-def mean_over_shifts(net: Callable[[Tensor], Tensor], x: Tensor, pixels: int) -> Tensor:
-    """Logits (B, 10) of the mean probability over x (B, 1, 28, 28) and its four shifts."""
-    padded = F.pad(x, [pixels] * 4)
-    size, far = x.shape[-1], 2 * pixels
+class RecordCNN(nn.Module, HyperparametersMixin):
+    """A small residual net for the best accuracy: 32C5-pool, 64C3, +64C3, pool, 128C3, +128C3.
+
+    Each convolution is followed by batch normalisation and a rectifier; a ``+`` adds what goes in
+    to what comes out. The last layer sees the greatest and the mean of each channel. 280,682
+    weights with the defaults.
+
+    Args:
+        filters: Channels of the three stages.
+        num_classes: Number of logits.
+    """
+
+    def __init__(
+        self, filters: tuple[int, int, int] = (32, 64, 128), num_classes: int = 10
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        first, second, third = filters
+        self.stem = Convolution(1, first, kernel=5, padding=0, pool=True)
+        self.widen2 = Convolution(first, second)
+        self.stage2 = Convolution(second, second)
+        self.widen3 = Convolution(second, third)
+        self.stage3 = Convolution(third, third)
+        self.dense = nn.Linear(2 * third, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
+        x = self.widen2(self.stem(x))  # (B, 64, 12, 12)
+        x = F.max_pool2d(x + self.stage2(x), 2)
+        x = self.widen3(x)  # (B, 128, 6, 6)
+        x = x + self.stage3(x)
+        return self.dense(torch.cat([x.amax(dim=(2, 3)), x.mean(dim=(2, 3))], dim=1))
+
+
+class Convolution(nn.Sequential):
+    """Convolution, 2×2 max-pooling if asked for, batch normalisation, rectifier."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, padding: int = 1, pool: bool = False
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False),
+            *([nn.MaxPool2d(2)] if pool else []),
+            BatchNorm(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class EnsembleCNN(nn.Module, HyperparametersMixin):
+    """Several nets, whose probabilities are averaged.
+
+    Args:
+        nets: The nets; in a configuration each with its ``class_path`` and ``init_args``.
+
+    Raises:
+        ValueError: If there is none.
+    """
+
+    def __init__(self, nets: list[nn.Module]) -> None:
+        super().__init__()
+        if not nets:
+            raise ValueError("EnsembleCNN: there has to be a net")
+        self._set_hparams({"nets": [describe(net) for net in nets]})
+        self.nets = nn.ModuleList(nets)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
+        return mean_probability([net(x) for net in self.nets])
+
+
+def mean_probability(logits: list[Tensor]) -> Tensor:
+    """Logits of the mean of the probabilities that several logits (B, F) stand for: (B, F)."""
+    return torch.stack([x.log_softmax(dim=1) for x in logits]).logsumexp(dim=0)
+
+
+def logits_over_shifts(net: Callable[[Tensor], Tensor], x: Tensor, pixels: int) -> Tensor:
+    """Logits (B, 10) of x (B, 1, H, W), or of the mean probability over it and its four shifts.
+
+    Args:
+        net: From images to logits.
+        x: The images.
+        pixels: How far they are moved down, up, right and left; what moves in is empty. 0: they
+            are taken as they are.
+    """
+    if not pixels:
+        return net(x)
+    height, width = x.shape[-2:]
+    padded, far = F.pad(x, [pixels] * 4), 2 * pixels
     corners = [(pixels, pixels), (0, pixels), (far, pixels), (pixels, 0), (pixels, far)]
-    shifted = [padded[:, :, row : row + size, col : col + size] for row, col in corners]
-    probabilities = [net(image).softmax(dim=1) for image in shifted]
-    return torch.stack(probabilities).mean(dim=0).log()
+    shifted = [padded[:, :, row : row + height, col : col + width] for row, col in corners]
+    return mean_probability([net(image) for image in shifted])
 
 
 def keras_init(module: nn.Module) -> None:
@@ -207,3 +279,32 @@ class FlattenChannelsLast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) → (B, H·W·C)
         return x.permute(0, 2, 3, 1).flatten(1)
+
+
+NETS: dict[str, type[nn.Module]] = {
+    f"{net.__module__}.{net.__qualname__}": net
+    for net in (EnsembleCNN, FastCNN, KerasCNN, RecordCNN, SequentialCNN)
+}
+
+
+def describe(net: nn.Module) -> dict[str, Any]:
+    """A net as it stands in a configuration: its class and the arguments that it was made with.
+
+    >>> describe(KerasCNN(hidden=32))["init_args"]["hidden"]
+    32
+    """
+    cls = type(net)
+    init_args = dict(getattr(net, "hparams", {}))
+    return {"class_path": f"{cls.__module__}.{cls.__qualname__}", "init_args": init_args}
+
+
+def make_net(description: dict[str, Any]) -> nn.Module:
+    """The net that `describe` describes, with new weights.
+
+    Raises:
+        KeyError: If it is not one of `NETS`. No other class is made: it could run any code.
+    """
+    init_args = dict(description["init_args"])
+    if "nets" in init_args:
+        init_args["nets"] = [make_net(net) for net in init_args["nets"]]
+    return NETS[description["class_path"]](**init_args)

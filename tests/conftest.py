@@ -61,7 +61,7 @@ def mnist_root() -> Path:
     return ROOT / "data"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture  # for each test its own: a trainer that it is given to stays attached
 def mnist(mnist_root: Path) -> MNISTDataModule:
     data = MNISTDataModule(str(mnist_root))
     data.setup()

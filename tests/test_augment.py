@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 import torch
 
-from mnist_cnn.augment import RandomShift
+from mnist_cnn.augment import Augmentation, RandomAffine, RandomShift
+from mnist_cnn.data import MNISTDataModule
 
 STEP = (1, 2, 3)  # seed, epoch, batch
 
@@ -43,19 +47,23 @@ def test_what_moves_in_is_empty_and_nothing_wraps_round() -> None:
         assert image.eq(0).sum() == 28 * 28 - image.eq(255).sum()
 
 
-def test_the_shares_of_ranks_are_the_rows_of_one_batch() -> None:
-    images, shift = dots(30), RandomShift(2)
-    whole = shift(images, *STEP, first_row=0)
-    shares = [shift(images[a:b], *STEP, first_row=a) for a, b in ((0, 7), (7, 20), (20, 30))]
+@pytest.mark.parametrize("change", [RandomShift(2), RandomAffine(), RandomAffine(bend=1.0)])
+def test_the_shares_of_ranks_are_the_rows_of_one_batch(
+    change: Augmentation, mnist: MNISTDataModule
+) -> None:
+    images = mnist.train_set.images[:30]
+    whole = change(images, *STEP, first_row=0)
+    shares = [change(images[a:b], *STEP, first_row=a) for a, b in ((0, 7), (7, 20), (20, 30))]
     assert torch.equal(whole, torch.cat(shares))
 
 
-def test_it_is_a_function_of_the_step() -> None:
-    images, shift = dots(100), RandomShift(2)
-    first = shift(images, *STEP, first_row=0)
-    assert torch.equal(first, shift(images, *STEP, first_row=0))
+@pytest.mark.parametrize("change", [RandomShift(2), RandomAffine(), RandomAffine(bend=1.0)])
+def test_it_is_a_function_of_the_step(change: Augmentation, mnist: MNISTDataModule) -> None:
+    images = mnist.train_set.images[:100]
+    first = change(images, *STEP, first_row=0)
+    assert torch.equal(first, change(images, *STEP, first_row=0))
     for other in ((2, 2, 3), (1, 3, 3), (1, 2, 4)):
-        assert not torch.equal(first, shift(images, *other, first_row=0))
+        assert not torch.equal(first, change(images, *other, first_row=0))
 
 
 def test_no_shift_is_the_image() -> None:
@@ -67,3 +75,93 @@ def test_no_shift_is_the_image() -> None:
 def test_it_says_which_shifts_there_are(pixels: int) -> None:
     with pytest.raises(ValueError, match="from 0 to 14"):
         RandomShift(pixels)
+
+
+NOTHING: dict[str, Any] = {"degrees": 0, "pixels": 0, "scale": 0, "shear": 0}
+
+
+def only(**limits: float) -> RandomAffine:
+    return RandomAffine(**NOTHING | limits)
+
+
+def test_an_affine_change_by_nothing_is_the_image(mnist: MNISTDataModule) -> None:
+    images = mnist.train_set.images[:200]
+    assert torch.equal(images, only()(images, *STEP, first_row=0))
+
+
+#: A cross about the middle: its four ends, (right, up) in pixels.
+ENDS = torch.tensor([(9.0, 0.0), (0.0, 9.0), (-9.0, 0.0), (0.0, -9.0)])
+
+
+def crosses(change: RandomAffine, batch: int = 2000) -> torch.Tensor:
+    """Where the ends of a cross come to lie in each image: (batch, 4, 2), right and up."""
+    places = []
+    for right, up in ENDS:
+        rows = 13.5 - torch.arange(28.0)[:, None]
+        columns = torch.arange(28.0)[None, :] - 13.5
+        spot = (255 * torch.exp(-((columns - right) ** 2 + (rows - up) ** 2) / 2)).to(torch.uint8)
+        moved = change(spot.expand(batch, 28, 28), *STEP, first_row=0).double()
+        total = moved.sum(dim=(1, 2))
+        x = (moved * columns).sum(dim=(1, 2)) / total
+        y = (moved * rows).sum(dim=(1, 2)) / total
+        places.append(torch.stack([x, y], dim=1))
+    return torch.stack(places, dim=1)
+
+
+def uniform(values: torch.Tensor, limit: float, tolerance: float) -> bool:
+    """Whether values lie evenly between plus and minus a limit."""
+    quantiles = torch.linspace(0.05, 0.95, 10, dtype=values.dtype)
+    expected = (2 * quantiles - 1) * limit
+    inside = bool(values.abs().max() < limit + tolerance)
+    return inside and bool((values.quantile(quantiles) - expected).abs().max() < 0.1 * limit)
+
+
+def test_it_turns_to_both_sides_alike() -> None:
+    right, up, left, down = crosses(only(degrees=20)).unbind(dim=1)
+    degrees = (right - left).T
+    angles = torch.atan2(degrees[1], degrees[0]) * 180 / math.pi
+    assert uniform(angles, 20, 0.5)
+    torch.testing.assert_close(
+        (right - left).norm(dim=1), (up - down).norm(dim=1), rtol=0.03, atol=0
+    )
+    torch.testing.assert_close(right + left, torch.zeros_like(right), rtol=0, atol=0.1)
+
+
+def test_it_moves_along_both_axes() -> None:
+    moved = crosses(only(pixels=2.5)) - ENDS
+    assert uniform(moved[:, 0, 0], 2.5, 0.05)
+    assert uniform(moved[:, 0, 1], 2.5, 0.05)
+    assert abs(torch.corrcoef(moved[:, 0].T)[0, 1]) < 0.1  # of each other independent
+    torch.testing.assert_close(moved[:, :1].expand_as(moved), moved, rtol=0, atol=0.1)  # the whole
+
+
+def test_it_scales_each_axis() -> None:
+    right, up, left, down = crosses(only(scale=0.2)).unbind(dim=1)
+    wide, high = 18 / (right - left)[:, 0] - 1, 18 / (up - down)[:, 1] - 1
+    assert uniform(wide, 0.2, 0.01)
+    assert uniform(high, 0.2, 0.01)
+    assert abs(torch.corrcoef(torch.stack([wide, high]))[0, 1]) < 0.1
+
+
+def test_it_shears_rows_against_each_other() -> None:
+    right, up, left, down = crosses(only(shear=0.3)).unbind(dim=1)
+    assert uniform((up - down)[:, 0] / 18, 0.3, 0.01)
+    torch.testing.assert_close(
+        (up - down)[:, 1], torch.full((2000,), 18.0).double(), rtol=0, atol=0.1
+    )
+    torch.testing.assert_close(
+        (right - left)[:, 0], torch.full((2000,), 18.0).double(), rtol=0, atol=0.1
+    )
+
+
+def test_it_bends_places_for_themselves() -> None:
+    moved = crosses(only(bend=2)) - ENDS
+    assert 1 < moved.abs().max() < 2.5
+    between = torch.corrcoef(moved[:, :, 0].T)
+    assert float((between - torch.eye(4)).abs().max()) < 0.3  # the ends go their own ways
+
+
+@pytest.mark.parametrize("limits", [{"degrees": -1}, {"scale": 1}, {"bend": -0.1}])
+def test_it_says_which_changes_there_are(limits: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="RandomAffine"):
+        RandomAffine(**limits)

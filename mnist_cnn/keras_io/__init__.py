@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from mnist_cnn.checkpoints import CheckpointError, described_net, read_checkpoint
+from mnist_cnn.checkpoints import CheckpointError, described_model, read_checkpoint
 from mnist_cnn.keras_io.files import Array, KerasFileError, KerasModel, read, write
 from mnist_cnn.keras_io.layers import (
     Spec,
@@ -91,10 +91,10 @@ def export_keras(checkpoint: str | Path, target: str | Path) -> None:
     if not str(target).endswith(".keras"):
         raise KerasFileError(f"--out {target}: Keras wants the name to end in .keras")
     content = read_checkpoint(checkpoint)
-    net = described_net(content)
-    if net is None:
+    described = described_model(content)
+    if described is None:
         raise CheckpointError(f"checkpoint {checkpoint} does not hold a net of this project")
-    spec = spec_of(net)
+    spec = spec_of(described["net"])
     weights = [to_keras(v) for name, v in content["state_dict"].items() if name.startswith("net.")]
     model = KerasModel(
         layers=list(layers_from_spec(spec)),

@@ -21,6 +21,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
+from mnist_cnn.checkpoints import SHIPPED
+
 PACKAGES = ("fastapi_offline", "litserve", "prometheus_client", "python_multipart")
 KEY_VARIABLE = "MNIST_CNN_API_KEY"
 HOW_TO_TRAIN = "python -m mnist_cnn fit --config configs/cnn.yaml makes one and prints where it is"
@@ -36,8 +38,6 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise ValueError(f"serve needs {', '.join(missing)}: pip install -e '.[serve]'")
-    if options.checkpoint is None:
-        raise ValueError(f"serve needs a checkpoint: {HOW_TO_TRAIN}")
     if not Path(options.checkpoint).is_file():
         raise ValueError(f"checkpoint {options.checkpoint}: no such file; {HOW_TO_TRAIN}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -143,7 +143,12 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("checkpoint", nargs="?", help="a checkpoint of one of this project's nets")
+    parser.add_argument(
+        "checkpoint",
+        nargs="?",
+        default=str(SHIPPED),
+        help="a checkpoint of one of this project's nets, or what export wrote as safetensors",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every computer may ask")
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one")
     parser.add_argument(

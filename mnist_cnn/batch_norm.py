@@ -1,0 +1,36 @@
+"""Batch normalisation over the global batch, whatever the number of devices that share it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` whose statistics are those of the global batch.
+
+    The same function as ``nn.SyncBatchNorm`` in training, which is for GPUs only; with one device
+    it is ``nn.BatchNorm2d``.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # (B, C, H, W) → (B, C, H, W)
+        if not (self.training and distributed.is_initialized()):
+            return super().forward(input)
+        if distributed.get_world_size() == 1:
+            return super().forward(input)
+        # Of each device: how many numbers a channel has, their sum, and that of their squares.
+        count = input.new_tensor([input.numel() / input.shape[1]])
+        sums = [input.sum(dim=(0, 2, 3)), input.square().sum(dim=(0, 2, 3))]
+        total = all_reduce(torch.cat([count, *sums]))
+        count, (mean, square) = total[0].detach(), total[1:].view(2, -1) / total[0].detach()
+        variance = (square - mean.square()).clamp_min(0)
+        self._keep(mean.detach(), (variance * count / (count - 1)).detach())
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return torch.addcmul((self.bias - mean * scale)[:, None, None], input, scale[:, None, None])
+
+    def _keep(self, mean: Tensor, variance: Tensor) -> None:
+        """Take a batch into the running statistics that evaluation uses."""
+        for running, new in ((self.running_mean, mean), (self.running_var, variance)):
+            running.lerp_(new, self.momentum)  # type: ignore[union-attr,arg-type]
+        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
