@@ -63,6 +63,7 @@ def state(run: Path) -> dict[str, Any]:
     history = checkpoint["callbacks"]["Report"]["history"]
     return {
         "weights": checkpoint["state_dict"],
+        "weights that are averaged": checkpoint.get("current_model_state"),
         "optimizer": checkpoint["optimizer_states"],
         "step": (checkpoint["epoch"], checkpoint["global_step"]),
         "best weights": best["state_dict"],

@@ -106,6 +106,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
 def small_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a small net that knows nothing, made in no time."""
     torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("small") / "small.ckpt"
+    return save(MNISTClassifier(KerasCNN(filters=(4, 8), hidden=16)), path)
+
+
+def save(model: MNISTClassifier, path: Path) -> Path:
+    """Write a checkpoint of a model as it stands."""
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -113,8 +119,7 @@ def small_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.strategy.connect(MNISTClassifier(KerasCNN(filters=(4, 8), hidden=16)))
-    path = tmp_path_factory.mktemp("small") / "small.ckpt"
+    trainer.strategy.connect(model)
     trainer.save_checkpoint(path)
     return path
 

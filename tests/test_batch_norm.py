@@ -19,7 +19,7 @@ def batches() -> list[Tensor]:
 
 def passes(layer: nn.Module, inputs: list[Tensor]) -> dict[str, Tensor]:
     """Two steps forward and backward; all that can be seen of them, and an evaluation."""
-    seen = {}
+    seen: dict[str, Tensor] = {}
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([1.0, 2.0, -1.0, 0.5]))  # type: ignore[operator]
         layer.bias.copy_(torch.tensor([0.0, 1.0, 2.0, -3.0]))  # type: ignore[operator]
@@ -44,7 +44,7 @@ def of_a_process(rank: int, folder: str) -> None:
 
 
 def test_two_processes_normalise_as_one(tmp_path: Path) -> None:
-    multiprocessing.spawn(of_a_process, (str(tmp_path),), len(SHARES))  # type: ignore[attr-defined]
+    multiprocessing.spawn(of_a_process, (str(tmp_path),), len(SHARES))
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(len(SHARES))]
     expected = passes(nn.BatchNorm2d(4), batches())
     assert len(expected) == 10

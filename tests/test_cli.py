@@ -20,7 +20,7 @@ from tests.conftest import CNN, ROOT, SHORT, Result
 Cli = Callable[..., Result]
 CONFIGURATIONS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 #: Whole ones; the others are laid over cnn.yaml.
-WHOLE = ("cnn.yaml", "fast.yaml")
+WHOLE = ("cnn.yaml", "fast.yaml", "record.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,8 @@ NO_BEST = ("--best_checkpoint.save_top_k=0",)
 @pytest.mark.parametrize("name", [n for n in CONFIGURATIONS if n not in OF_SEVERAL])
 def test_every_configuration_trains(cli: Cli, name: str) -> None:
     base = () if name in WHOLE else CNN
-    result = cli("fit", *base, "--config", f"configs/{name}", *SHORT[2:], *NO_BEST)
+    validate = "--trainer.check_val_every_n_epoch=1"
+    result = cli("fit", *base, "--config", f"configs/{name}", *SHORT[2:], *NO_BEST, validate)
     assert result.code == 0, result.err
     assert "Best val_accuracy" in result.out
 

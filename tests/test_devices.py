@@ -73,3 +73,26 @@ def test_no_image_is_counted_twice_when_the_devices_do_not_divide_them(
     (accuracy1, loss1), (accuracy3, loss3) = metrics
     assert accuracy1 == accuracy3
     torch.testing.assert_close(torch.tensor(loss3), torch.tensor(loss1), rtol=1e-6, atol=0)
+
+
+@pytest.mark.slow
+def test_the_record_net_is_one_model_too(program: Program, tmp_path: Path) -> None:
+    """Augmentation and batch normalisation see the global batch, not a device's share of it."""
+    steps = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=4")
+    others = ("--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1")
+    none = ("--trainer.limit_val_batches=0", "--last_checkpoint.every_n_train_steps=1")
+    seen = {}
+    for devices in (1, 2):
+        logs = f"--trainer.logger.init_args.save_dir={tmp_path / str(devices)}"
+        flags = (*steps, *others, *none, f"--trainer.devices={devices}", logs)
+        result = program("fit", "--config", "configs/record.yaml", *flags)
+        assert result.code == 0, result.err
+        run = tmp_path / str(devices) / "record" / "version_0"
+        checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        seen[devices] = losses(run), checkpoint["current_model_state"]
+    (losses1, weights1), (losses2, weights2) = seen[1], seen[2]
+    torch.testing.assert_close(losses2, losses1, rtol=0, atol=1e-5)
+    moving = [name for name in weights1 if "running" in name]
+    assert len(moving) == 10
+    for name in moving:
+        torch.testing.assert_close(weights2[name], weights1[name], rtol=1e-4, atol=1e-4, msg=name)

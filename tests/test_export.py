@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from mnist_cnn import __version__
+from mnist_cnn import FastCNN, KerasCNN, MNISTClassifier, __version__
 from mnist_cnn import export as exporting
 from mnist_cnn.checkpoints import CheckpointError
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.inference import Probabilities, load_classifier
-from tests.conftest import Result
+from tests.conftest import Result, save
 
 
 def expected(checkpoint: Path, images: torch.Tensor) -> np.ndarray:
@@ -61,7 +61,7 @@ def test_safetensors_in_place_of_a_checkpoint(
     cli: Callable[..., Result], small_net: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "small.safetensors"
-    exporting.export(small_net, "safetensors", out)
+    exporting.export([small_net], "safetensors", out)
     answers = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for checkpoint, path in zip((small_net, out), answers, strict=True):
         flags = ["--trainer.limit_predict_batches=2", "--predictions.path", path]
@@ -77,7 +77,7 @@ def test_onnx(small_net: Path, mnist: MNISTDataModule, tmp_path: Path) -> None:
     import onnxruntime
 
     out = tmp_path / "small.onnx"
-    exporting.export(small_net, "onnx", out)
+    exporting.export([small_net], "onnx", out)
     session = onnxruntime.InferenceSession(out, providers=["CPUExecutionProvider"])
     (given,), (answer,) = session.get_inputs(), session.get_outputs()
     assert (given.name, given.type, given.shape[1:]) == ("images", "tensor(uint8)", [28, 28])
@@ -95,7 +95,7 @@ def test_onnx(small_net: Path, mnist: MNISTDataModule, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_torch_export(small_net: Path, mnist: MNISTDataModule, tmp_path: Path) -> None:
     out = tmp_path / "small.pt2"
-    metadata = exporting.export(small_net, "torch_export", out)
+    metadata = exporting.export([small_net], "torch_export", out)
     extra = {"metadata.json": ""}
     program = torch.export.load(out, extra_files=extra).module()
     assert json.loads(extra["metadata.json"]) == metadata
@@ -118,7 +118,7 @@ def test_a_file_that_differs_is_not_put_in_place(
     out = tmp_path / "model.safetensors"
     out.write_text("what was there")
     with pytest.raises(exporting.ExportError, match="differs from the checkpoint: 0 of 1000"):
-        exporting.export(small_net, "safetensors", out)
+        exporting.export([small_net], "safetensors", out)
     assert out.read_text() == "what was there"
     assert list(tmp_path.iterdir()) == [out]
 
@@ -126,10 +126,6 @@ def test_a_file_that_differs_is_not_put_in_place(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (
-            ["--format=onnx", "--out=x.onnx"],
-            "makes one, tb_logs/cnn/version_0/checkpoints/best.ckpt",
-        ),
         (["missing.ckpt", "--format=onnx", "--out=x.onnx"], "there is no such file"),
         (["README.md", "--format=onnx", "--out=x.onnx"], "not a checkpoint"),
         (["SMALL", "--format=tflite", "--out=x"], "invalid choice: 'tflite'"),
@@ -155,3 +151,34 @@ def test_a_checkpoint_of_another_kind(tmp_path: Path) -> None:
     broken.write_bytes(b"\0" * 99)
     with pytest.raises(CheckpointError, match="damaged or not safetensors"):
         load_classifier(broken)
+
+
+def test_several_checkpoints_are_exported_as_their_ensemble(
+    cli: Callable[..., Result], mnist: MNISTDataModule, tmp_path: Path
+) -> None:
+    nets = (KerasCNN(filters=(4, 8), hidden=16), FastCNN(filters=(4, 8), hidden=16))
+    paths = [
+        save(MNISTClassifier(net, test_shifts=1), tmp_path / f"{i}.ckpt")
+        for i, net in enumerate(nets)
+    ]
+    out, table = tmp_path / "both.safetensors", tmp_path / "both.csv"
+    done = cli("export", *paths, "--format=safetensors", "--out", out)
+    assert done.code == 0, done.err
+    images = mnist.test_set.images[:50]
+    found = expected(out, images)
+    np.testing.assert_allclose(
+        found, sum(expected(path, images) for path in paths) / 2, rtol=0, atol=1e-6
+    )
+    flags = ["--trainer.limit_predict_batches=1", "--predictions.path", table]
+    assert cli("predict", "--ckpt_path", out, *flags).code == 0
+    digits = [int(line.split(",")[1]) for line in table.read_text().splitlines()[1:51]]
+    assert digits == found.argmax(axis=1).tolist()
+
+
+def test_an_ensemble_shifts_all_nets_alike(tmp_path: Path) -> None:
+    paths = [
+        save(MNISTClassifier(KerasCNN((4, 8), hidden=16), test_shifts=n), tmp_path / f"{n}.ckpt")
+        for n in (0, 1)
+    ]
+    with pytest.raises(CheckpointError, match="the same test_shifts"):
+        exporting.load_ensemble(paths)

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from lightning.pytorch import Trainer, seed_everything
 from torch import nn
 
-from mnist_cnn import KerasCNN, MNISTClassifier, MNISTDataModule
-from mnist_cnn.data import GlobalBatchSampler, LabelledImages
+from mnist_cnn import FastCNN, KerasCNN, MNISTClassifier, MNISTDataModule
+from mnist_cnn.data import Batch, GlobalBatchSampler, LabelledImages
+from mnist_cnn.randomness import Dropout
 
 
 def trainer(folder: Path | None = None, **settings: Any) -> Trainer:
@@ -96,6 +98,31 @@ def test_normalisation_is_inside(mnist: MNISTDataModule) -> None:
     images = mnist.test_set.images[:5]
     expected = model.net(images.float().div(255).unsqueeze(1))
     torch.testing.assert_close(model(images), expected)
+
+
+def test_labels_are_smoothed_in_training_only(mnist: MNISTDataModule) -> None:
+    torch.manual_seed(0)
+    model, images = small(label_smoothing=0.2), mnist.train_set.images[:9]
+    batch = Batch(images, mnist.train_set.labels[:9], 0, 9)
+    for training, smoothing in ((True, 0.2), (False, 0.0)):
+        model.train(training)
+        for layer in model.net.modules():
+            if isinstance(layer, Dropout):
+                layer.eval()
+        logits, losses = model._measure(batch, model.train_metrics)
+        target = F.one_hot(batch.labels, 10) * (1 - smoothing) + smoothing / 10
+        torch.testing.assert_close(losses, -(target * logits.log_softmax(dim=1)).sum(dim=1))
+
+
+def test_images_are_shifted_in_evaluation_only(mnist: MNISTDataModule) -> None:
+    torch.manual_seed(0)
+    net = FastCNN((4, 4), hidden=8)
+    plain, shifting = MNISTClassifier(net), MNISTClassifier(net, test_shifts=1)
+    images = mnist.train_set.images[:9]
+    assert torch.equal(plain(images), shifting(images))
+    moved = [plain(images.roll(by, (1, 2))) for by in ((0, 0), (1, 0), (-1, 0), (0, 1), (0, -1))]
+    mean = sum(logits.softmax(dim=1) for logits in moved) / 5  # no ink at the edge
+    torch.testing.assert_close(shifting.eval()(images).softmax(dim=1), mean)
 
 
 def test_the_same_seed_gives_the_same_bits(mnist: MNISTDataModule) -> None:

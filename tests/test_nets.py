@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnist_cnn import FastCNN, KerasCNN
-from mnist_cnn.nets import logits_over_shifts
+from mnist_cnn import EnsembleCNN, FastCNN, KerasCNN, RecordCNN
+from mnist_cnn.checkpoints import described_model
+from mnist_cnn.nets import describe, logits_over_shifts, make_net
 
 
 def plain_stack(net: KerasCNN, x: Tensor) -> Tensor:
@@ -88,3 +89,44 @@ def test_logits_over_shifts_are_of_the_mean_of_five_probabilities() -> None:
     moves = [(0, 0), (2, 0), (-2, 0), (0, 2), (0, -2)]  # the ink does not reach the edge
     mean = sum(net(x.roll(move, (2, 3))).softmax(dim=1) for move in moves) / 5
     torch.testing.assert_close(logits_over_shifts(net, x, 2).softmax(dim=1), mean)
+
+
+def test_the_record_net_is_what_its_docstring_says() -> None:
+    torch.manual_seed(0)
+    net, x = RecordCNN().train(), torch.rand(6, 1, 28, 28)
+    assert sum(p.numel() for p in net.parameters()) == 280_682
+    convolutions = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)]
+
+    def normalised(x: Tensor) -> Tensor:
+        variance, mean = torch.var_mean(x, dim=(0, 2, 3), keepdim=True, correction=0)
+        return ((x - mean) / (variance + 1e-5).sqrt()).clamp(min=0)
+
+    pooled = F.max_pool2d(F.conv2d(x, convolutions[0]), 2)
+    y = normalised(F.conv2d(normalised(pooled), convolutions[1], padding=1))
+    y = F.max_pool2d(y + normalised(F.conv2d(y, convolutions[2], padding=1)), 2)
+    y = normalised(F.conv2d(y, convolutions[3], padding=1))
+    y = y + normalised(F.conv2d(y, convolutions[4], padding=1))
+    y = net.dense(torch.cat([y.flatten(2).max(dim=2).values, y.flatten(2).mean(dim=2)], dim=1))
+    torch.testing.assert_close(net(x), y, rtol=1e-4, atol=1e-4)
+
+
+def test_an_ensemble_averages_probabilities() -> None:
+    torch.manual_seed(0)
+    nets: list[nn.Module] = [KerasCNN((4, 8), hidden=16), FastCNN((4, 8), hidden=16)]
+    x = torch.rand(5, 1, 28, 28)
+    ensemble = EnsembleCNN(nets).eval()
+    mean = sum(net(x).softmax(dim=1) for net in nets) / 2
+    torch.testing.assert_close(ensemble(x).softmax(dim=1), mean)
+    again = make_net(describe(ensemble)).eval()
+    again.load_state_dict(ensemble.state_dict())
+    assert torch.equal(again(x), ensemble(x))
+    with pytest.raises(ValueError, match="has to be a net"):
+        EnsembleCNN([])
+
+
+def test_only_nets_of_this_project_are_made_from_a_description() -> None:
+    evil = {"class_path": "torch.nn.Linear", "init_args": {}}
+    for net in (evil, {"class_path": "mnist_cnn.nets.EnsembleCNN", "init_args": {"nets": [evil]}}):
+        with pytest.raises(KeyError):
+            make_net(net)
+        assert described_model({"hyper_parameters": {"net": net}}) is None

@@ -65,7 +65,7 @@ class InterruptAt(Callback):
 def interrupted(batch: int, number: int, in_validation: bool = False) -> list[str]:
     init_args = {"batch": batch, "number": number, "in_validation": in_validation}
     callback = [{"class_path": "tests.test_resume.InterruptAt", "init_args": init_args}]
-    return [f"--trainer.callbacks={json.dumps(callback)}"]
+    return [f"--trainer.callbacks+={json.dumps(callback)}"]
 
 
 @pytest.fixture
@@ -115,6 +115,7 @@ VARIANTS = {
     "validated every other epoch": ("--trainer.check_val_every_n_epoch=2",),
     "best by another metric": ("--best_checkpoint.monitor=train/loss",),
     "exact sums": ("--data.chunks=4",),
+    "averaged weights": ("--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging",),
 }
 
 
