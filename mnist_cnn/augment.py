@@ -59,11 +59,10 @@ class RandomShift(Augmentation):
         choices = 2 * self.pixels + 1
         # Multiply and shift, not modulo: 256 is not a multiple of `choices`.
         chosen = random_bytes(key, batch, 2, first_row).long() * choices >> 8  # (B, 2)
-        rows = chosen[:, :1] + torch.arange(height, device=images.device)  # (B, H)
-        columns = chosen[:, 1:] + torch.arange(width, device=images.device)  # (B, W)
         padded = F.pad(images, [self.pixels] * 4)
-        image = torch.arange(batch, device=images.device)[:, None, None]
-        return padded[image, rows[:, :, None], columns[:, None, :]]
+        windows = padded.unfold(1, height, 1).unfold(2, width, 1)  # (B, choices, choices, H, W)
+        image = torch.arange(batch, device=images.device)
+        return windows[image, chosen[:, 0], chosen[:, 1]]
 
 
 class RandomAffine(Augmentation):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
+from mnist_cnn import sparse
 from mnist_cnn.augment import Augmentation
 from mnist_cnn.data import Batch
 from mnist_cnn.exact import ExactSum
@@ -97,6 +98,10 @@ class MNISTClassifier(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         self.log_dict(self.test_metrics)
+
+    def on_fit_start(self) -> None:
+        if self.device.type == "cpu":
+            sparse.load()  # here, not in the first step: that is a part of the epoch's time
 
     def on_train_start(self) -> None:
         if getattr(datamodule(self.trainer), "chunks", 0):

@@ -48,6 +48,12 @@ def conv_max_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.max_pool2d(F.conv2d(x, weight, bias), 2)
 
 
+def load() -> None:
+    """Import numba and the compiled loops where there are any, a second that a step then saves."""
+    if _has_numba():
+        import mnist_cnn.sparse_kernels  # noqa: F401
+
+
 def _is_for(x: Tensor) -> bool:
     floats = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
     return x.device.type == "cpu" and floats and torch.is_grad_enabled() and _has_numba()

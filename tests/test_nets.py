@@ -130,3 +130,18 @@ def test_only_nets_of_this_project_are_made_from_a_description() -> None:
         with pytest.raises(KeyError):
             make_net(net)
         assert described_model({"hyper_parameters": {"net": net}}) is None
+
+
+def test_a_border_is_cut_off() -> None:
+    net, x = FastCNN(border=2), torch.rand(3, 1, 28, 28)
+    assert net.dense1.in_features == 32 * 4 * 4
+    framed = F.pad(x[:, :, 2:-2, 2:-2], [2] * 4, value=1.0)
+    assert torch.equal(net(x), net(framed))  # what the border holds does not matter
+    x[:, :, 2, 2] += 1  # and what lies next to it does
+    assert not torch.equal(net(x), net(framed))
+    whole = FastCNN()
+    assert whole.dense1.in_features == 32 * 5 * 5
+    for border in (1, 3, 7):
+        assert FastCNN(border=border)(x).shape == (3, 10)
+    with pytest.raises(ValueError, match="from 0 to 7"):
+        FastCNN(border=8)
