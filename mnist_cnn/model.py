@@ -5,6 +5,7 @@ Letters of the shapes: B images in this rank's share of a batch.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -64,8 +65,8 @@ class MNISTClassifier(LightningModule):
             raise ValueError(f"--model.test_shifts {test_shifts}: must be from 0 to 14 pixels")
         # A net keeps its function in any memory format; a CPU convolves fastest in this one.
         self.net: nn.Module = net.to(memory_format=torch.channels_last)
-        self.optimizer = optimizer
-        self.lr_scheduler = lr_scheduler
+        self.optimizer = Shared(optimizer)
+        self.lr_scheduler = Shared(lr_scheduler) if lr_scheduler else None
         self.lr_scheduler_interval = lr_scheduler_interval
         self.augment = augment
         self.label_smoothing = label_smoothing
@@ -213,6 +214,23 @@ class MNISTClassifier(LightningModule):
                 "monitor": getattr(scheduler, "monitor", None),
             },
         }
+
+
+class Shared:
+    """A function that copies of a model have in common.
+
+    Callbacks that average weights copy the model, and the command line's functions, which hold
+    parts of the parser, cannot be copied when there are several processes.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
+        return self
 
 
 def _metrics(prefix: str) -> MetricCollection:
