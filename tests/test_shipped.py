@@ -1,0 +1,68 @@
+"""The trained model that comes along: small, as good as it says, and there without being named."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from mnist_cnn import KerasCNN, MNISTClassifier, MNISTDataModule
+from mnist_cnn.checkpoints import SHIPPED, read_checkpoint
+from mnist_cnn.inference import load_classifier
+from tests.conftest import CNN, Result, save
+
+Cli = Callable[..., Result]
+
+
+def test_it_is_small_and_says_what_it_is() -> None:
+    assert SHIPPED.stat().st_size < 5e6
+    facts = read_checkpoint(SHIPPED)["metadata"]
+    assert facts["net"]["class_path"] == "mnist_cnn.nets.RecordCNN"
+    assert float(facts["test_accuracy"]) > 0.997
+
+
+def test_predict_takes_it(cli: Cli, mnist: MNISTDataModule, tmp_path: Path) -> None:
+    for index in range(20):
+        picture = Image.fromarray(255 - mnist.test_set.images[index].numpy())
+        picture.resize((112, 112)).save(tmp_path / f"{index:02}.png")
+    table = tmp_path / "digits.csv"
+    done = cli("predict", f"--data.predict_path={tmp_path}", "--predictions.path", table)
+    assert done.code == 0, done.err
+    digits = [int(row["digit"]) for row in csv.DictReader(table.open())]
+    assert digits == mnist.test_set.labels[:20].tolist()
+
+
+def test_it_is_not_taken_for_another_net(cli: Cli) -> None:
+    for command in ("predict", "test"):
+        refused = cli(command, *CNN)
+        assert refused.code == 1
+        assert "where are the weights of this KerasCNN" in refused.err
+
+
+def test_shifts_can_be_asked_for_of_any_checkpoint(
+    cli: Cli, mnist: MNISTDataModule, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model = MNISTClassifier(KerasCNN(filters=(4, 8), hidden=16))
+    checkpoint, table = save(model, tmp_path / "small.ckpt"), tmp_path / "digits.csv"
+    flags = ["--model.test_shifts=1", "--trainer.limit_predict_batches=1"]
+    done = cli("predict", "--ckpt_path", checkpoint, *flags, "--predictions.path", table)
+    assert done.code == 0, done.err
+    found = torch.tensor([float(row["p3"]) for row in csv.DictReader(table.open())])
+    model.test_shifts = 1
+    with torch.inference_mode():
+        expected = model.eval()(mnist.test_set.images[: len(found)]).softmax(dim=1)[:, 3]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_it_is_as_good_as_it_says(mnist: MNISTDataModule) -> None:
+    model, facts = load_classifier(SHIPPED)
+    images, labels = mnist.test_set.images, mnist.test_set.labels
+    with torch.inference_mode():
+        digits = torch.cat([model(batch).argmax(dim=1) for batch in images.split(250)])
+    assert round(float((digits == labels).float().mean()), 4) == float(facts["test_accuracy"])
