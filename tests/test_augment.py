@@ -93,7 +93,7 @@ def test_an_affine_change_by_nothing_is_the_image(mnist: MNISTDataModule) -> Non
 ENDS = torch.tensor([(9.0, 0.0), (0.0, 9.0), (-9.0, 0.0), (0.0, -9.0)])
 
 
-def crosses(change: RandomAffine, batch: int = 2000) -> torch.Tensor:
+def crosses(change: RandomAffine, batch: int = 1000) -> torch.Tensor:
     """Where the ends of a cross come to lie in each image: (batch, 4, 2), right and up."""
     places = []
     for right, up in ENDS:
@@ -147,10 +147,10 @@ def test_it_shears_rows_against_each_other() -> None:
     right, up, left, down = crosses(only(shear=0.3)).unbind(dim=1)
     assert uniform((up - down)[:, 0] / 18, 0.3, 0.01)
     torch.testing.assert_close(
-        (up - down)[:, 1], torch.full((2000,), 18.0).double(), rtol=0, atol=0.1
+        (up - down)[:, 1], torch.full((1000,), 18.0).double(), rtol=0, atol=0.1
     )
     torch.testing.assert_close(
-        (right - left)[:, 0], torch.full((2000,), 18.0).double(), rtol=0, atol=0.1
+        (right - left)[:, 0], torch.full((1000,), 18.0).double(), rtol=0, atol=0.1
     )
 
 

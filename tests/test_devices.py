@@ -34,7 +34,7 @@ def test_two_processes_train_the_model_that_one_trains(
     runs = {}
     for devices, run, flags in ((1, cli, ()), (2, program, ("--config", "configs/ddp.yaml"))):
         logs = f"--trainer.logger.init_args.save_dir={tmp_path / str(devices)}"
-        result = run("fit", *FIVE_STEPS, *flags, logs)
+        result = run("fit", *FIVE_STEPS, "--trainer.limit_val_batches=4", *flags, logs)
         assert result.code == 0, result.err
         assert f"= {devices} device(s) x {128 // devices}" in result.out
         assert result.out.count("Best val_accuracy") == 1  # one rank speaks
