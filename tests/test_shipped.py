@@ -26,11 +26,13 @@ def test_it_is_small_and_says_what_it_is() -> None:
 
 
 def test_predict_takes_it(cli: Cli, mnist: MNISTDataModule, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
     for index in range(20):
         picture = Image.fromarray(255 - mnist.test_set.images[index].numpy())
-        picture.resize((112, 112)).save(tmp_path / f"{index:02}.png")
+        picture.resize((112, 112)).save(folder / f"{index:02}.png")
     table = tmp_path / "digits.csv"
-    done = cli("predict", f"--data.predict_path={tmp_path}", "--predictions.path", table)
+    done = cli("predict", f"--data.predict_path={folder}", "--predictions.path", table)
     assert done.code == 0, done.err
     digits = [int(row["digit"]) for row in csv.DictReader(table.open())]
     assert digits == mnist.test_set.labels[:20].tolist()
