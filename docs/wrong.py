@@ -34,8 +34,8 @@ def main(checkpoint: Path) -> None:
     with torch.inference_mode():
         probabilities = torch.cat([model(batch).softmax(dim=1) for batch in images.split(BATCH)])
     confidence, answers = probabilities.max(dim=1)
-    wrong = (answers != labels).nonzero().flatten()
-    wrong = wrong[confidence[wrong].argsort(descending=True)].tolist()
+    mistakes = (answers != labels).nonzero().flatten()
+    wrong = mistakes[confidence[mistakes].argsort(descending=True)].tolist()
     print(f"{len(wrong)} of {len(labels)} wrong: accuracy {1 - len(wrong) / len(labels):.4f}\n")
     print("| image | label | answer | confidence |\n|---|---|---|---|")
     rows = -(-len(wrong) // COLUMNS)
