@@ -110,9 +110,9 @@ def test_nothing_can_be_used(cli: Callable[..., Result], small_net: Path, tmp_pa
 
 
 def test_mistakes(cli: Callable[..., Result], small_net: Path) -> None:
-    without = cli("predict", "--data.predict_path=x.png")
-    assert without.code == 1
-    assert "`python -m mnist_cnn fit --config configs/cnn.yaml` makes one" in without.err
+    missing = cli("predict", "--data.predict_path=x.png")  # by the model that comes along
+    assert missing.code == 3
+    assert "x.png does not exist" in missing.err
     other = cli("predict", "--ckpt_path", small_net, "--predictions.path=x.txt")
     assert other.code in (1, 2)
     assert "--predictions.path x.txt: must end in .csv or .json" in other.err
