@@ -79,6 +79,8 @@ def test_no_image_is_counted_twice_when_the_devices_do_not_divide_them(
 def test_the_record_net_is_one_model_too(program: Program, tmp_path: Path) -> None:
     """Augmentation and batch normalisation see the global batch, not a device's share of it."""
     steps = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=4")
+    # Not AdamW, which makes whole steps of gradients that are nearly zero: rounding decides where.
+    steps += ("--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=0.01")
     others = ("--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1")
     none = ("--trainer.limit_val_batches=0", "--last_checkpoint.every_n_train_steps=1")
     seen = {}
@@ -91,10 +93,7 @@ def test_the_record_net_is_one_model_too(program: Program, tmp_path: Path) -> No
         checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
         seen[devices] = losses(run), checkpoint["current_model_state"]
     (losses1, weights1), (losses2, weights2) = seen[1], seen[2]
-    # AdamW makes whole steps of gradients that are nearly zero, whose sign rounding decides.
-    torch.testing.assert_close(losses2[:2], losses1[:2], rtol=0, atol=1e-5)
-    torch.testing.assert_close(losses2, losses1, rtol=0, atol=5e-4)
-    moving = [name for name in weights1 if "running" in name]
-    assert len(moving) == 10
-    for name in moving:
-        torch.testing.assert_close(weights2[name], weights1[name], rtol=1e-3, atol=1e-3, msg=name)
+    assert len(losses1) == 4
+    torch.testing.assert_close(losses2, losses1, rtol=0, atol=1e-5)
+    assert sum("running" in name for name in weights1) == 10
+    torch.testing.assert_close(weights2, weights1, rtol=1e-4, atol=1e-5)
