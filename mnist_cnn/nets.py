@@ -144,7 +144,9 @@ class RecordCNN(nn.Module, HyperparametersMixin):
         x = F.max_pool2d(x + self.stage2(x), 2)
         x = self.widen3(x)  # (B, 128, 6, 6)
         x = x + self.stage3(x)
-        return self.dense(torch.cat([x.amax(dim=(2, 3)), x.mean(dim=(2, 3))], dim=1))
+        # As rows of channels: the gradient then comes back in the order of `channels_last`.
+        x = x.permute(0, 2, 3, 1).flatten(1, 2)  # (B, 36, 128)
+        return self.dense(torch.cat([x.amax(dim=1), x.mean(dim=1)], dim=1))
 
 
 class Convolution(nn.Sequential):
