@@ -108,6 +108,9 @@ class MNISTCLI(LightningCLI):
     """``fit``, ``validate``, ``test`` and ``predict`` on MNIST."""
 
     def __init__(self, args: ArgsType = None) -> None:
+        given = sys.argv[1:] if args is None else args
+        #: What the command line begins with.
+        self.first_argument = given[0] if isinstance(given, list) and given else None
         super().__init__(
             MNISTClassifier,
             MNISTDataModule,
@@ -131,6 +134,14 @@ class MNISTCLI(LightningCLI):
         # Checkpoints are always loaded as weights only: see _prepare_subcommand_kwargs.
         commands = LightningCLI.subcommands()
         return {name: skipped | {"weights_only"} for name, skipped in commands.items()}
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        # All options of a command take a tenth of a second: make those that are asked for.
+        if self.first_argument in {"-h", "--help", *self.subcommands()} - {subcommand}:
+            return self.init_parser(**kwargs)
+        return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         arguments = super()._prepare_subcommand_kwargs(subcommand) | {"weights_only": True}
