@@ -1,6 +1,6 @@
-"""How fast this project is, beside its peers; each benchmark runs whole programs, in turns.
+"""How fast this project is beside its peers, and how good; whole programs run, in turns.
 
-    python -m benchmarks                        # all of them, about an hour on two cores
+    python -m benchmarks                        # all but record, about an hour on two cores
     python -m benchmarks epoch --rounds 5       # one of them
     python -m benchmarks epoch --redraw         # table and plot of the last one again
 
@@ -16,11 +16,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import accuracy, epoch, scaling, startup
+from benchmarks import accuracy, epoch, record, scaling, startup
 from benchmarks.programs import ROOT, warm_up
 from benchmarks.records import Record, machine, our_versions, summary, write_record
 
-BENCHMARKS = {"epoch": epoch, "accuracy": accuracy, "scaling": scaling, "startup": startup}
+SPEED = {"epoch": epoch, "accuracy": accuracy, "scaling": scaling, "startup": startup}
+BENCHMARKS = {**SPEED, "record": record}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -48,17 +49,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             "--plots", type=Path, default=ROOT / "docs", help="folder of the picture"
         )
     args = parser.parse_args(argv)
-    for name in [args.name] if args.name else BENCHMARKS:
+    for name in [args.name] if args.name else SPEED:
         benchmark(args if args.name else parser.parse_args([name]))
 
 
 def benchmark(args: argparse.Namespace) -> None:
     """Run a benchmark, or read its record; print its table and draw its plot."""
     module, path = BENCHMARKS[args.name], args.results / f"{args.name}.json"
-    record = json.loads(path.read_text()) if args.redraw else measure(args, path)
-    print("", module.table(record), *record["notes"], sep="\n")
+    measured = json.loads(path.read_text()) if args.redraw else measure(args, path)
+    print("", module.table(measured), *measured["notes"], sep="\n")
     args.plots.mkdir(parents=True, exist_ok=True)
-    module.draw(record).savefig(args.plots / f"benchmark-{args.name}.png", dpi=120)
+    module.draw(measured).savefig(args.plots / f"benchmark-{args.name}.png", dpi=120)
 
 
 def measure(args: argparse.Namespace, path: Path) -> Record:
@@ -69,17 +70,17 @@ def measure(args: argparse.Namespace, path: Path) -> Record:
         for name, value in vars(args).items()
         if name not in ("name", "redraw") and not isinstance(value, Path)
     }
-    record: Record = {"machine": machine(), "versions": our_versions(), "settings": plain}
-    record |= {"notes": [], "summary": {}, "rows": []}
-    for row in BENCHMARKS[args.name].measure(args, record):
+    measured: Record = {"machine": machine(), "versions": our_versions(), "settings": plain}
+    measured |= {"notes": [], "summary": {}, "rows": []}
+    for row in BENCHMARKS[args.name].measure(args, measured):
         print(json.dumps(row), flush=True)
-        record["rows"].append(row)
-        record["summary"] = {
+        measured["rows"].append(row)
+        measured["summary"] = {
             peer: {name: spread._asdict() for name, spread in figures.items()}
-            for peer, figures in summary(record["rows"]).items()
+            for peer, figures in summary(measured["rows"]).items()
         }
-        write_record(path, record)
-    return record
+        write_record(path, measured)
+    return measured
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -75,6 +76,8 @@ DEFAULTS = {
 FILE_LOGGERS = ("TensorBoardLogger", "CSVLogger")
 #: Processes a core; beyond it they only wait for each other.
 MAX_PROCESSES_PER_CORE = 2
+#: Where Linux says what the CPU can do.
+CPU_INFO = Path("/proc/cpuinfo")
 #: Exit status of ``predict`` if some pictures could not be used. 1 and 2: nothing was predicted.
 SOME_FAILED = 3
 
@@ -232,6 +235,7 @@ class MNISTCLI(LightningCLI):
     def _run_subcommand(self, subcommand: str) -> None:
         """Check what can be checked before any process, file or step is started."""
         check_cores(self.trainer)
+        check_bf16(self.trainer)
         if self.trainer.overfit_batches:  # type: ignore[attr-defined]
             raise ValueError(
                 "--trainer.overfit_batches changes which images a step sees, and is not supported; "
@@ -317,6 +321,18 @@ def check_cores(trainer: Trainer) -> None:
         raise ValueError(
             f"--trainer.devices {trainer.num_devices}: each is a process, and this machine has "
             f"{cores} core(s); use at most {most}"
+        )
+
+
+def check_bf16(trainer: Trainer) -> None:
+    """Warn if products in bf16 are asked of a CPU that has none, and imitates them slowly."""
+    if not (isinstance(trainer.accelerator, CPUAccelerator) and "bf16" in str(trainer.precision)):
+        return
+    info = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+    if re.search(r"^flags\b", info, re.MULTILINE) and not re.search(r"\b(avx512|amx)_bf16\b", info):
+        warn(
+            f"--trainer.precision {trainer.precision}: this CPU has no instructions for bf16, and "
+            "takes many times as long; --trainer.precision 32-true"
         )
 
 

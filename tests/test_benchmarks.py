@@ -18,6 +18,7 @@ from benchmarks import (
     compare_keras,
     epoch,
     programs,
+    record,
     records,
     repeated_fit,
     scaling,
@@ -144,6 +145,10 @@ RECORDS = {
     "startup": made_up(
         rows("import lightning.pytorch.cli", s=[4.0, 5.0, 4.5]), rows("mnist_cnn --help", s=[5.4])
     ),
+    "record": made_up(
+        rows(record.NET, train_s=[600, 602, 604], accuracy=[0.9977, 0.9978, 0.9979]),
+        rows(record.ENSEMBLE.format(3), train_s=[1806], accuracy=[0.9981]),
+    ),
 }
 
 
@@ -162,6 +167,8 @@ RECORDS = {
         ("scaling", "takes 0.00 s and 6.00 s for each 60000 images, to within 0 %"),
         ("scaling", "an image takes 800 bytes"),
         ("startup", "| `mnist_cnn --help` | 5.40 | 5.40–5.40 | 1.20 |"),
+        ("record", "| record.yaml | 3 | 0.9978 ± 0.0001 | 22.0 | 602 |"),
+        ("record", "| ensemble of 3 | 1 | 0.9981 | 19.0 | 1806 |"),
     ],
 )
 def test_a_record_is_shown_as_table_and_plot(
@@ -288,3 +295,16 @@ def test_scaling_is_measured_on_a_few_steps(tmp_path: Path) -> None:
 def test_startup_is_measured(tmp_path: Path) -> None:
     rows = measured(tmp_path, "startup", "--rounds", "1")
     assert sorted(row["peer"] for row in rows) == sorted(startup.COMMANDS)
+
+
+@pytest.mark.slow
+def test_nets_and_their_ensembles_are_measured_on_a_few_steps(tmp_path: Path) -> None:
+    arguments = ("--seeds", "2", "--others", "1", "--steps", "2", "--logs", str(tmp_path / "logs"))
+    rows = measured(tmp_path, "record", *arguments)
+    assert [row["peer"] for row in rows] == [
+        *(record.NET, record.NET, record.ENSEMBLE.format(2)),
+        *(record.OTHER, record.ENSEMBLE.format(3)),
+    ]
+    for row in rows:
+        assert row["train_s"] > 0
+        assert 0.05 < row["accuracy"] < 0.95

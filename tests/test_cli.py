@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
 
 import mnist_cnn
+from mnist_cnn import cli as cli_module
 from tests.conftest import CNN, ROOT, SHORT, Result
 
 Cli = Callable[..., Result]
@@ -240,3 +242,30 @@ def test_readme_commands_are_understood(cli: Cli, checkpoint: Path) -> None:
         rest = re.sub(r"(--ckpt_path|--config) tb_logs\S+", "", rest.split("#")[0])
         result = cli(subcommand, *rest.split(), "--print_config")
         assert result.code == 0, (subcommand, rest, result.err)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "warns"),
+    [
+        ("sse4_2 avx2", "bf16-mixed", True),
+        ("avx512_bf16 avx2", "bf16-mixed", False),
+        ("amx_bf16 amx_tile", "bf16-mixed", False),
+        ("sse4_2 avx2", "32-true", False),
+        (None, "bf16-mixed", False),  # not Linux on x86: nothing is known
+    ],
+)
+def test_bf16_on_a_cpu_without_it_is_warned_of(
+    flags: str | None,
+    precision: str,
+    warns: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(
+        f"model name\t: a CPU\nflags\t\t: fpu {flags}\n" if flags else "Features: asimd"
+    )
+    monkeypatch.setattr(cli_module, "CPU_INFO", info)
+    cli_module.check_bf16(Trainer(accelerator="cpu", precision=precision, logger=False))  # type: ignore[arg-type]
+    assert ("takes many times as long" in capsys.readouterr().err) == warns

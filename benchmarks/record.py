@@ -1,0 +1,115 @@
+"""Test accuracy of configs/record.yaml over seeds, and of the ensemble of all nets it trains.
+
+record    python -m mnist_cnn fit --config configs/record.yaml --seed_everything SEED
+others    the same with --config configs/record-ensemble.yaml, nets that err elsewhere
+ensemble  python -m mnist_cnn export *.ckpt --format safetensors --out ensemble.safetensors
+
+All are measured on the 10,000 test images after the last epoch. The checkpoints stay in tb_logs.
+Three seeds and four others take about an hour and a quarter on two cores with bf16.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.programs import ROOT, fit, fit_seconds, printed, run
+from benchmarks.records import Record, Row, markdown, provenance, summary
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RECORD = ["--config", "configs/record.yaml"]
+OTHERS = [*RECORD, "--config", "configs/record-ensemble.yaml"]
+NET, OTHER, ENSEMBLE = "record.yaml", "record-ensemble.yaml", "ensemble of {}"
+TEST_IMAGES = 10_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options."""
+    parser.add_argument("--seeds", type=int, default=3, help="nets of record.yaml, seeds 1, 2, …")
+    parser.add_argument("--others", type=int, default=4, help="further nets of the ensemble")
+    parser.add_argument("--steps", type=int, help="shorten the epochs, and make it one")
+    parser.add_argument(
+        "--logs", type=Path, default=ROOT / "tb_logs", help="folder of logs and checkpoints"
+    )
+
+
+def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
+    """Yield a row for each training, and for each ensemble."""
+    checkpoints: list[str] = []
+    seconds = 0.0
+    for number in range(args.seeds + args.others):
+        peer, configs = (NET, RECORD) if number < args.seeds else (OTHER, OTHERS)
+        row, checkpoint = train(configs, number + 1, args.logs, args.steps)
+        checkpoints.append(checkpoint)
+        seconds += row["train_s"]
+        yield {"peer": peer, "round": number + 1, **row}
+        if number + 1 in (args.seeds, args.seeds + args.others) and number:
+            name = ENSEMBLE.format(number + 1)
+            yield {
+                "peer": name,
+                "round": 1,
+                "train_s": seconds,
+                "accuracy": ensemble(checkpoints, args.logs),
+            }
+
+
+def train(configs: list[str], seed: int, logs: Path, steps: int | None) -> tuple[Row, str]:
+    """Train a net; its figures, and its checkpoint."""
+    short = (f"--trainer.limit_train_batches={steps}", "--trainer.max_epochs=1") if steps else ()
+    every = ("--trainer.check_val_every_n_epoch=1",) if steps else ()
+    done = run(fit(*configs, f"--seed_everything={seed}", *short, *every, logs=logs))
+    train_s, _ = fit_seconds(done.out)
+    accuracy = printed(r"Test accuracy: ([\d.]+)", done.out)
+    folder = re.search(r"^Logs: +(.*)$", done.out, re.MULTILINE)
+    assert folder  # the summary names it wherever there is a logger
+    return {"train_s": train_s, "accuracy": accuracy}, f"{folder[1]}/checkpoints/last.ckpt"
+
+
+def ensemble(checkpoints: list[str], logs: Path) -> float:
+    """The test accuracy of the mean probability, as ``export`` says it."""
+    out = ("--format", "safetensors", "--out", f"{logs}/ensemble.safetensors")
+    done = run([sys.executable, "-m", "mnist_cnn", "export", *checkpoints, *out])
+    return printed(r"test_accuracy: ([\d.]+)", done.out)
+
+
+def table(record: Record) -> str:
+    """The record as a Markdown table."""
+    rows = [
+        [
+            peer,
+            f"{figures['accuracy'].n}",
+            f"{figures['accuracy'].mean:.4f} ± {figures['accuracy'].sd:.4f}"
+            if figures["accuracy"].n > 1
+            else f"{figures['accuracy'].mean:.4f}",
+            f"{TEST_IMAGES * (1 - figures['accuracy'].mean):.1f}",
+            f"{figures['train_s'].mean:.0f}",
+        ]
+        for peer, figures in summary(record["rows"]).items()
+    ]
+    header = ["", "n", "test accuracy", "wrong of 10,000", "training, s"]
+    return f"{markdown(header, rows)}\n\nAfter the last epoch, on {provenance(record)}"
+
+
+def draw(record: Record) -> Figure:
+    """Wrong images over the training's minutes, a dot for each net and ensemble."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axis = figure.subplots()
+    for peer in summary(record["rows"]):
+        rows = [row for row in record["rows"] if row["peer"] == peer]
+        wrong = [TEST_IMAGES * (1 - row["accuracy"]) for row in rows]
+        axis.scatter([row["train_s"] / 60 for row in rows], wrong, label=peer)
+    most = max((TEST_IMAGES * (1 - row["accuracy"]) for row in record["rows"]), default=1)
+    axis.set(xlabel="minutes of training", ylabel="wrong of 10,000 test images")
+    axis.set(xlim=(0, None), ylim=(0, math.ceil(1.1 * most)))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return figure
