@@ -1,6 +1,6 @@
 """How fast this project is beside its peers, and how good; whole programs run, in turns.
 
-    python -m benchmarks                        # all but record, about an hour on two cores
+    python -m benchmarks                        # the first four, about an hour on two cores
     python -m benchmarks epoch --rounds 5       # one of them
     python -m benchmarks epoch --redraw         # table and plot of the last one again
 
@@ -16,12 +16,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import accuracy, epoch, record, scaling, startup
+from benchmarks import accuracy, epoch, precision, record, scaling, startup
 from benchmarks.programs import ROOT, warm_up
 from benchmarks.records import Record, machine, our_versions, summary, write_record
 
 SPEED = {"epoch": epoch, "accuracy": accuracy, "scaling": scaling, "startup": startup}
-BENCHMARKS = {**SPEED, "record": record}
+BENCHMARKS = {**SPEED, "precision": precision, "record": record}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

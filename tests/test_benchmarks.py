@@ -17,6 +17,7 @@ from benchmarks import (
     accuracy,
     compare_keras,
     epoch,
+    precision,
     programs,
     record,
     records,
@@ -145,6 +146,13 @@ RECORDS = {
     "startup": made_up(
         rows("import lightning.pytorch.cli", s=[4.0, 5.0, 4.5]), rows("mnist_cnn --help", s=[5.4])
     ),
+    "precision": {
+        **made_up(
+            rows("float32", epoch_s=[20, 21, 22], accuracy=[0.9913, 0.9915, 0.9917]),
+            rows("bf16", epoch_s=[10, 11, 12], accuracy=[0.9914, 0.9916, 0.9918]),
+        ),
+        "settings": {"seeds": 3, "epochs": 12},
+    },
     "record": made_up(
         rows(record.NET, train_s=[600, 602, 604], accuracy=[0.9977, 0.9978, 0.9979]),
         rows(record.ENSEMBLE.format(3), train_s=[1806], accuracy=[0.9981]),
@@ -167,6 +175,8 @@ RECORDS = {
         ("scaling", "takes 0.00 s and 6.00 s for each 60000 images, to within 0 %"),
         ("scaling", "an image takes 800 bytes"),
         ("startup", "| `mnist_cnn --help` | 5.40 | 5.40–5.40 | 1.20 |"),
+        ("precision", "| bf16 | 0.9916 ± 0.0002 | 11.0 | 10.0–12.0 |"),
+        ("precision", "difference in accuracy: p = 0.57.\n3 seed(s) of 12 epoch(s) on 2 cores"),
         ("record", "| record.yaml | 3 | 0.9978 ± 0.0001 | 22.0 | 602 |"),
         ("record", "| ensemble of 3 | 1 | 0.9981 | 19.0 | 1806 |"),
     ],
@@ -307,4 +317,13 @@ def test_nets_and_their_ensembles_are_measured_on_a_few_steps(tmp_path: Path) ->
     ]
     for row in rows:
         assert row["train_s"] > 0
+        assert 0.05 < row["accuracy"] < 0.95
+
+
+@pytest.mark.slow
+def test_precision_is_measured_on_a_few_steps(tmp_path: Path) -> None:
+    rows = measured(tmp_path, "precision", "--seeds", "1", "--epochs", "1", "--steps", "2")
+    assert {row["peer"] for row in rows} == set(precision.PEERS)
+    for row in rows:
+        assert row["epoch_s"] > 0
         assert 0.05 < row["accuracy"] < 0.95
