@@ -1,11 +1,12 @@
 """Seconds of training to the published accuracy, beside the public record net in plain PyTorch.
 
-Each seed trains both once, in a process of its own, and they take turns in being the first:
+Each seed trains each once, in a process of its own, and they take turns in being the first:
 
 ours    python -m mnist_cnn fit --config configs/fast.yaml --seed_everything SEED
+bf16    the same with --config configs/bf16.yaml; left out where the CPU has no such products
 record  record_peer.py: the net, optimizer and schedule of the public record
 
-Both are measured on the 10,000 test images at their end. Twenty seeds take about a quarter of an
+All are measured on the 10,000 test images at their end. Twenty seeds take about a quarter of an
 hour on two cores.
 """
 
@@ -18,13 +19,16 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from benchmarks.programs import fit, fit_seconds, json_lines, printed, run
-from benchmarks.records import Record, Row, markdown, provenance, summary, taking_turns
+from benchmarks.programs import BF16, fit, fit_seconds, json_lines, printed, run
+from benchmarks.records import Record, Row, has_bf16, markdown, provenance, summary, taking_turns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OURS, RECORD = "mnist_cnn, fast.yaml", "record net in plain PyTorch"
+OURS_BF16 = f"{OURS}, bf16"
+FAST = ("--config", "configs/fast.yaml")
+CONFIGS = {OURS: FAST, OURS_BF16: (*FAST, *BF16)}
 PUBLISHED = 0.9914  # best val_accuracy of the Keras run's twelve epochs
 
 
@@ -36,18 +40,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
     """Yield a row for each training."""
+    peers = [OURS, *([OURS_BF16] if has_bf16() else []), RECORD]
     for seed in range(1, args.seeds + 1):
-        for peer in taking_turns((OURS, RECORD), seed):
-            train = train_ours if peer == OURS else train_record
-            yield {"peer": peer, "round": seed, **train(seed, args.steps)}
+        for peer in taking_turns(peers, seed):
+            row = (
+                train_record(seed, args.steps)
+                if peer == RECORD
+                else train_ours(CONFIGS[peer], seed, args.steps)
+            )
+            yield {"peer": peer, "round": seed, **row}
 
 
-def train_ours(seed: int, steps: int | None) -> Row:
+def train_ours(configs: tuple[str, ...], seed: int, steps: int | None) -> Row:
     """The command-line program with its fast configuration."""
     limit = [f"--trainer.limit_train_batches={steps}"] if steps else []
     with tempfile.TemporaryDirectory() as logs:
-        config = ("--config", "configs/fast.yaml", f"--seed_everything={seed}")
-        done = run(fit(*config, *limit, logs=logs))
+        done = run(fit(*configs, f"--seed_everything={seed}", *limit, logs=logs))
     train_s, _ = fit_seconds(done.out)
     accuracy = printed(r"Test accuracy: ([\d.]+)", done.out)
     return {"train_s": train_s, "accuracy": accuracy, "process_s": done.s}
@@ -92,10 +100,12 @@ def draw(record: Record) -> Figure:
 
     figure = Figure(figsize=(8, 4), layout="constrained")
     axis = figure.subplots()
-    for peer, colour in ((OURS, "tab:orange"), (RECORD, "tab:blue")):
+    colours = {OURS: "tab:orange", OURS_BF16: "tab:red", RECORD: "tab:blue"}
+    for peer, colour in colours.items():
         rows = [row for row in record["rows"] if row["peer"] == peer]
         seconds, accuracies = ([row[name] for row in rows] for name in ("train_s", "accuracy"))
-        axis.scatter(seconds, accuracies, color=colour, alpha=0.7, label=peer)
+        if rows:
+            axis.scatter(seconds, accuracies, color=colour, alpha=0.7, label=peer)
     axis.axhline(PUBLISHED, linestyle="--", color="0.4", label="published Keras run, best of 12")
     axis.set(xlabel="seconds of training", ylabel="test accuracy", xlim=(0, None))
     axis.grid(alpha=0.3)

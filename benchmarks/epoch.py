@@ -15,7 +15,6 @@ All but Keras count their first step. Five rounds take about half an hour on two
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.programs import (
+    BF16,
     fit,
     fit_epochs,
     fit_seconds,
@@ -35,7 +35,7 @@ from benchmarks.records import (
     Record,
     Row,
     Spread,
-    cpu_info,
+    has_bf16,
     markdown,
     provenance,
     summary,
@@ -46,10 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: The flags of this project's own, the commands of the others.
-OURS = {
-    "ours": ["--config", "configs/cnn.yaml"],
-    "bf16": ["--config", "configs/cnn.yaml", "--config", "configs/bf16.yaml"],
-}
+OURS = {"ours": ["--config", "configs/cnn.yaml"], "bf16": ["--config", "configs/cnn.yaml", *BF16]}
 OTHERS = {
     "bare": [sys.executable, "-m", "benchmarks.bare_loop"],
     "torch": [sys.executable, "benchmarks/torch_peer.py"],
@@ -80,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
     """Yield a row for each epoch."""
     peers = args.peers or list(TITLES)
-    if not args.peers and not re.search(r"\b(avx512_bf16|amx_bf16)\b", cpu_info()):
+    if not args.peers and not has_bf16():
         peers.remove("bf16")
         record["notes"].append("Without bf16, for which this CPU has no instructions.")
     others = dict(OTHERS)

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
+BF16 = ("--config", "configs/bf16.yaml")
 FIGURES = ("s", "loss", "accuracy", "val_loss", "val_accuracy")  # of an epoch
 
 

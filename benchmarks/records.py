@@ -81,6 +81,11 @@ def cpu_info() -> str:
     return info.read_text() if info.exists() else ""
 
 
+def has_bf16() -> bool:
+    """Whether the CPU has instructions for products in bf16."""
+    return re.search(r"\b(avx512|amx)_bf16\b", cpu_info()) is not None
+
+
 def our_versions() -> dict[str, str]:
     """Versions of what this project runs on."""
     return {name: version(name) for name in ("mnist-cnn", "torch", "lightning")}

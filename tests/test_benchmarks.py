@@ -26,7 +26,7 @@ from benchmarks import (
     serve_load,
     startup,
 )
-from benchmarks.records import write_record
+from benchmarks.records import has_bf16, write_record
 from mnist_cnn.data import MNISTDataModule
 
 
@@ -286,7 +286,8 @@ def test_all_peers_train_a_few_steps_of_an_epoch(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_accuracy_is_measured_on_a_few_steps(tmp_path: Path) -> None:
     rows = measured(tmp_path, "accuracy", "--seeds", "1", "--steps", "3")
-    assert {row["peer"] for row in rows} == {accuracy.OURS, accuracy.RECORD}
+    peers = {accuracy.OURS, accuracy.RECORD} | ({accuracy.OURS_BF16} if has_bf16() else set())
+    assert {row["peer"] for row in rows} == peers
     for row in rows:
         assert 0 < row["train_s"] < row["process_s"]
         assert 0.1 < row["accuracy"] < 0.95

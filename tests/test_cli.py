@@ -21,8 +21,9 @@ from tests.conftest import CNN, ROOT, SHORT, Result
 
 Cli = Callable[..., Result]
 CONFIGURATIONS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
-#: Whole ones; the others are laid over cnn.yaml.
-WHOLE = ("cnn.yaml", "fast.yaml", "record.yaml")
+#: What each is laid over: whole ones over nothing.
+BASES = dict.fromkeys(CONFIGURATIONS, "cnn.yaml") | {"record-ensemble.yaml": "record.yaml"}
+BASES |= {whole: whole for whole in ("cnn.yaml", "fast.yaml", "record.yaml")}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ NO_BEST = ("--best_checkpoint.save_top_k=0",)
 
 @pytest.mark.parametrize("name", [n for n in CONFIGURATIONS if n not in OF_SEVERAL])
 def test_every_configuration_trains(cli: Cli, name: str) -> None:
-    base = () if name in WHOLE else CNN
+    base = ("--config", f"configs/{BASES[name]}")
     validate = "--trainer.check_val_every_n_epoch=1"
     result = cli("fit", *base, "--config", f"configs/{name}", *SHORT[2:], *NO_BEST, validate)
     assert result.code == 0, result.err
@@ -52,8 +53,7 @@ def test_every_configuration_trains(cli: Cli, name: str) -> None:
 def test_every_configuration_is_headed_by_its_command() -> None:
     for name in CONFIGURATIONS:
         head = (ROOT / "configs" / name).read_text().split("\n\n")[0]
-        base = name if name in WHOLE else "cnn.yaml"
-        assert f"-m mnist_cnn fit --config configs/{base}" in head
+        assert f"-m mnist_cnn fit --config configs/{BASES[name]}" in head
         assert f"configs/{name}" in head
 
 
