@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import sys
 
+import mnist_cnn  # noqa: F401  # before torch: see there
+
+# isort: split
+
 import torch
 
 from mnist_cnn.__main__ import main

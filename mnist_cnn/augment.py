@@ -7,7 +7,7 @@ is the same on any number of devices: see `randomness`.
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,7 @@ from mnist_cnn.randomness import random_bytes, stream_key
 LAYER = -1  # of the stream of random numbers; dropout layers count from 0
 
 
-class Augmentation(HyperparametersMixin):
+class Augmentation(HyperparametersMixin, ABC):
     """Changes a batch of training images; a subclass says how."""
 
     @abstractmethod
@@ -97,7 +97,8 @@ class RandomAffine(Augmentation):
     ) -> None:
         super().__init__()
         if min(degrees, pixels, scale, shear, bend) < 0 or scale >= 1:
-            raise ValueError("RandomAffine: all must be at least 0, and scale below 1")
+            given = f"{degrees=}, {pixels=}, {scale=}, {shear=}, {bend=}"
+            raise ValueError(f"RandomAffine: {given}: all must be at least 0, and scale below 1")
         self.save_hyperparameters(logger=False)
         self.limits = (math.radians(degrees), pixels, pixels, scale, scale, shear)
         self.bend = bend
@@ -106,11 +107,12 @@ class RandomAffine(Augmentation):
         batch, height, width = images.shape
         knots = 2 * self.KNOTS**2 if self.bend else 0
         key = torch.full((), stream_key(*step, LAYER), device=images.device)
-        numbers = random_bytes(key, batch, 2 * (6 + knots), first_row).view(batch, -1, 2)
-        numbers = (numbers * torch.tensor([1, 256], device=images.device)).sum(dim=2)
+        numbers = random_bytes(key, batch, 2 * (6 + knots), first_row).view(batch, -1, 2).float()
+        numbers = numbers[..., 0] + 256 * numbers[..., 1]
         numbers = numbers / (2**15 - 0.5) - 1  # (B, …), uniform in [-1, 1]
-        limits = torch.tensor(self.limits, device=images.device)
-        angle, right, down, wide, high, shear = (numbers[:, :6] * limits).unbind(dim=1)
+        angle, right, down, wide, high, shear = (
+            number * limit for number, limit in zip(numbers.T[:6], self.limits, strict=True)
+        )
         cos, sin = angle.cos(), angle.sin()
         # Where each pixel comes from, in the coordinates of `grid_sample`, -1 to 1 over the image.
         rows = torch.stack(

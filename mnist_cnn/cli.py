@@ -332,7 +332,7 @@ def check_bf16(trainer: Trainer) -> None:
     if re.search(r"^flags\b", info, re.MULTILINE) and not re.search(r"\b(avx512|amx)_bf16\b", info):
         warn(
             f"--trainer.precision {trainer.precision}: this CPU has no instructions for bf16, and "
-            "takes many times as long; --trainer.precision 32-true"
+            "takes many times as long so: use --trainer.precision 32-true"
         )
 
 

@@ -141,7 +141,8 @@ class MNISTClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         step = (global_seed(), self.current_epoch, batch_idx)
         if self.augment:
-            images = self.augment(batch.images, *step, first_row=batch.first_row)
+            with torch.autocast(self.device.type, enabled=False):  # not in bf16: it moves pixels
+                images = self.augment(batch.images, *step, first_row=batch.first_row)
             batch = batch._replace(images=images)
         if batch.chunks:
             return self._step_in_chunks(batch, step)
