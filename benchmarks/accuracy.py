@@ -19,8 +19,17 @@ import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from benchmarks.programs import BF16, fit, fit_seconds, json_lines, printed, run
-from benchmarks.records import Record, Row, has_bf16, markdown, provenance, summary, taking_turns
+from benchmarks.programs import BF16, json_lines, run, trained
+from benchmarks.records import (
+    WITHOUT_BF16,
+    Record,
+    Row,
+    has_bf16,
+    markdown,
+    provenance,
+    summary,
+    taking_turns,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +49,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
     """Yield a row for each training."""
-    peers = [OURS, *([OURS_BF16] if has_bf16() else []), RECORD]
+    peers = [OURS, OURS_BF16, RECORD]
+    if not has_bf16():
+        peers.remove(OURS_BF16)
+        record["notes"].append(WITHOUT_BF16)
     for seed in range(1, args.seeds + 1):
         for peer in taking_turns(peers, seed):
             row = (
@@ -55,10 +67,8 @@ def train_ours(configs: tuple[str, ...], seed: int, steps: int | None) -> Row:
     """The command-line program with its fast configuration."""
     limit = [f"--trainer.limit_train_batches={steps}"] if steps else []
     with tempfile.TemporaryDirectory() as logs:
-        done = run(fit(*configs, f"--seed_everything={seed}", *limit, logs=logs))
-    train_s, _ = fit_seconds(done.out)
-    accuracy = printed(r"Test accuracy: ([\d.]+)", done.out)
-    return {"train_s": train_s, "accuracy": accuracy, "process_s": done.s}
+        done = trained(*configs, f"--seed_everything={seed}", *limit, logs=logs)
+    return {"train_s": done.train_s, "accuracy": done.accuracy, "process_s": done.process_s}
 
 
 def train_record(seed: int, steps: int | None) -> Row:
@@ -79,7 +89,7 @@ def table(record: Record) -> str:
         rows.append(
             [
                 peer,
-                f"{accuracy.mean:.4f} ± {accuracy.sd:.4f}",
+                accuracy.plus_minus(),
                 f"{accuracy.sd / math.sqrt(accuracy.n):.5f}",
                 f"{seconds.median:.2f}",
                 seconds.text(2),

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mnist_cnn import KerasCNN, MNISTDataModule
+from mnist_cnn import Adadelta, KerasCNN, MNISTDataModule
 from mnist_cnn.__main__ import keep_freed_memory
 from mnist_cnn.data import GlobalBatchSampler
 from mnist_cnn.randomness import keyed_dropout
@@ -46,7 +46,7 @@ def main() -> None:
     data.setup()
     torch.manual_seed(args.seed)
     net = KerasCNN().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adadelta(net.parameters(), lr=1.0, rho=0.95, eps=1e-7)
+    optimizer = Adadelta(net.parameters(), lr=1.0, rho=0.95, eps=1e-7)
     batches = GlobalBatchSampler(data.train_set, BATCH_SIZE, shuffle=True, seed=args.seed)
     tests = GlobalBatchSampler(data.test_set, BATCH_SIZE, shuffle=False)
 

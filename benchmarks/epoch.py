@@ -1,6 +1,7 @@
 """Seconds of a training epoch of 60,000 images, and with validation on 10,000, beside the peers.
 
-Each round runs each peer once, in a process of its own, and begins with another one:
+Each round has a seed of its own, runs each peer once, in a process of its own, and begins with
+another one:
 
 ours       python -m mnist_cnn fit --config configs/cnn.yaml: metrics, logs, checkpoints and all
 bf16       the same with --config configs/bf16.yaml; left out where the CPU has no such products
@@ -32,12 +33,14 @@ from benchmarks.programs import (
     run,
 )
 from benchmarks.records import (
+    WITHOUT_BF16,
     Record,
     Row,
     Spread,
     has_bf16,
     markdown,
     provenance,
+    spread,
     summary,
     taking_turns,
 )
@@ -79,17 +82,18 @@ def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
     peers = args.peers or list(TITLES)
     if not args.peers and not has_bf16():
         peers.remove("bf16")
-        record["notes"].append("Without bf16, for which this CPU has no instructions.")
+        record["notes"].append(WITHOUT_BF16)
     others = dict(OTHERS)
     if "keras" in peers:
         python = args.keras_python or keras_environment()
         others["keras"] = keras_peer(python, "--epochs=1", "--warm-up")
     for number in range(args.rounds):
         for peer in taking_turns(peers, number):
+            seed = number + 1
             if peer in OURS:
-                row = our_epoch(OURS[peer], args.steps)
+                row = our_epoch(OURS[peer], seed, args.steps)
             else:
-                row, versions = other_epoch(others[peer], args.steps)
+                row, versions = other_epoch(others[peer], seed, args.steps)
                 record["versions"] |= versions
             backend = BACKENDS.get(record["versions"].get("backend"))
             images = min(TRAIN_IMAGES, BATCH_SIZE * (args.steps or TRAIN_IMAGES))
@@ -101,20 +105,21 @@ def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
             }
 
 
-def our_epoch(configs: list[str], steps: int | None) -> Row:
+def our_epoch(configs: list[str], seed: int, steps: int | None) -> Row:
     """An epoch of the command-line program."""
     limits = [f"--trainer.limit_{part}_batches={steps}" for part in ("train", "val") if steps]
     with tempfile.TemporaryDirectory() as logs:
-        done = run(fit(*configs, "--trainer.max_epochs=1", *limits, logs=logs))
+        flags = ("--trainer.max_epochs=1", f"--seed_everything={seed}", *limits)
+        done = run(fit(*configs, *flags, logs=logs))
     train_s, val_s = fit_seconds(done.out)
     (epoch,) = fit_epochs(done.out, 1)
     return {**epoch, "train_s": train_s, "s": train_s + val_s}
 
 
-def other_epoch(command: list[str], steps: int | None) -> tuple[Row, dict[str, str]]:
+def other_epoch(command: list[str], seed: int, steps: int | None) -> tuple[Row, dict[str, str]]:
     """An epoch of a peer, and the versions that it names."""
     limit = [f"--steps={steps}"] if steps else []
-    *versions, row = json_lines(run([*command, *limit]).out)
+    *versions, row = json_lines(run([*command, f"--seed={seed}", *limit]).out)
     return row, versions[0] if versions else {}
 
 
@@ -145,6 +150,18 @@ def table(record: Record) -> str:
         overhead = medians[TITLES["ours"]] / medians[TITLES["bare"]] - 1
         lines.append(
             f"Trainer, metrics, logs and checkpoints add {100 * overhead:.1f} % to the bare loop."
+        )
+    ours, bf16 = (
+        [row["val_accuracy"] for row in record["rows"] if row["peer"] == TITLES[peer]]
+        for peer in OURS
+    )
+    if min(len(ours), len(bf16)) > 1:
+        from scipy.stats import ttest_ind
+
+        p = ttest_ind(ours, bf16, equal_var=False).pvalue
+        lines.append(
+            f"Test accuracy after the epoch: {spread(ours).plus_minus()} in float32, "
+            f"{spread(bf16).plus_minus()} in bf16; Welch's t-test of a difference: p = {p:.2f}."
         )
     rounds = max(figures["train_s"].n for figures in peers.values())
     return "\n".join([*lines, f"{rounds} round(s) on {provenance(record)}"])

@@ -15,12 +15,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from benchmarks.epoch import OURS
-from benchmarks.programs import fit, fit_seconds, printed, run
-from benchmarks.records import Record, Row, markdown, provenance, summary, taking_turns
+from benchmarks.programs import trained
+from benchmarks.records import Record, Row, has_bf16, markdown, provenance, summary, taking_turns
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SLOW = "This CPU has no instructions for bf16: the seconds are those of imitating them."
 PEERS = {"float32": OURS["ours"], "bf16": OURS["bf16"]}
 
 
@@ -33,20 +34,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
     """Yield a row for each training."""
+    if not has_bf16():
+        record["notes"].append(SLOW)
     limit = [f"--trainer.limit_train_batches={args.steps}"] if args.steps else []
     for seed in range(1, args.seeds + 1):
         for peer in taking_turns(list(PEERS), seed):
             flags = (f"--seed_everything={seed}", f"--trainer.max_epochs={args.epochs}", *limit)
             with tempfile.TemporaryDirectory() as logs:
-                done = run(fit(*PEERS[peer], *flags, logs=logs))
-            train_s, _ = fit_seconds(done.out)
-            accuracy = printed(r"Test accuracy: ([\d.]+)", done.out)
-            yield {
-                "peer": peer,
-                "round": seed,
-                "epoch_s": train_s / args.epochs,
-                "accuracy": accuracy,
-            }
+                done = trained(*PEERS[peer], *flags, logs=logs)
+            row = {"epoch_s": done.train_s / args.epochs, "accuracy": done.accuracy}
+            yield {"peer": peer, "round": seed, **row}
 
 
 def table(record: Record) -> str:
@@ -57,7 +54,7 @@ def table(record: Record) -> str:
     rows = [
         [
             peer,
-            f"{figures['accuracy'].mean:.4f} ± {figures['accuracy'].sd:.4f}",
+            figures["accuracy"].plus_minus(),
             f"{figures['epoch_s'].median:.1f}",
             figures["epoch_s"].text(1),
         ]

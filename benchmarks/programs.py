@@ -89,6 +89,22 @@ def fit_epochs(out: str, epochs: int) -> list[dict[str, float | None]]:
     return rows[-epochs:]  # the summary at the end repeats them
 
 
+class Trained(NamedTuple):
+    """What a ``fit`` says of itself at its end."""
+
+    train_s: float
+    accuracy: float  # on the test images
+    process_s: float  # of the whole program
+    out: str
+
+
+def trained(*flags: str, logs: str | Path) -> Trained:
+    """Run the command-line program's ``fit`` with the flags, to its end."""
+    done = run(fit(*flags, logs=logs))
+    accuracy = printed(r"Test accuracy: ([\d.]+)", done.out)
+    return Trained(fit_seconds(done.out)[0], accuracy, done.s, done.out)
+
+
 def fit_seconds(out: str) -> tuple[float, float]:
     """Seconds of training and of validation in all epochs of a ``fit``, as its summary says."""
     return printed(r"Training took ([\d.]+) s, validation", out), printed(

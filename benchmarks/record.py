@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.programs import BF16, ROOT, fit, fit_seconds, printed, run
+from benchmarks.programs import BF16, ROOT, printed, run, trained
 from benchmarks.records import Record, Row, has_bf16, markdown, provenance, summary
 
 if TYPE_CHECKING:
@@ -66,12 +66,11 @@ def train(configs: list[str], seed: int, logs: Path, steps: int | None) -> tuple
     """Train a net; its figures, and its checkpoint."""
     short = (f"--trainer.limit_train_batches={steps}", "--trainer.max_epochs=1") if steps else ()
     every = ("--trainer.check_val_every_n_epoch=1",) if steps else ()
-    done = run(fit(*configs, f"--seed_everything={seed}", *short, *every, logs=logs))
-    train_s, _ = fit_seconds(done.out)
-    accuracy = printed(r"Test accuracy: ([\d.]+)", done.out)
+    done = trained(*configs, f"--seed_everything={seed}", *short, *every, logs=logs)
     folder = re.search(r"^Logs: +(.*)$", done.out, re.MULTILINE)
     assert folder  # the summary names it wherever there is a logger
-    return {"train_s": train_s, "accuracy": accuracy}, f"{folder[1]}/checkpoints/last.ckpt"
+    row = {"train_s": done.train_s, "accuracy": done.accuracy}
+    return row, f"{folder[1]}/checkpoints/last.ckpt"
 
 
 def ensemble(checkpoints: list[str], logs: Path) -> float:
@@ -87,7 +86,7 @@ def table(record: Record) -> str:
         [
             peer,
             f"{figures['accuracy'].n}",
-            f"{figures['accuracy'].mean:.4f} ± {figures['accuracy'].sd:.4f}"
+            figures["accuracy"].plus_minus()
             if figures["accuracy"].n > 1
             else f"{figures['accuracy'].mean:.4f}",
             f"{TEST_IMAGES * (1 - figures['accuracy'].mean):.1f}",

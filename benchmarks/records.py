@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
+WITHOUT_BF16 = "Without bf16, for which this CPU has no instructions."
 #: A run: who ran ("peer"), in which round, and its figures.
 Row = dict[str, Any]
 #: Of a benchmark: machine, versions, settings, rows, summary, notes.
@@ -28,6 +29,10 @@ class Spread(NamedTuple):
     max: float
     mean: float
     sd: float  # 0 for a single run
+
+    def plus_minus(self, digits: int = 4) -> str:
+        """Mean and standard deviation."""
+        return f"{self.mean:.{digits}f} ± {self.sd:.{digits}f}"
 
     def text(self, digits: int) -> str:
         """The range, as a table shows it."""

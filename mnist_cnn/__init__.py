@@ -7,12 +7,14 @@ import os
 # Keras net takes 0.9 of the time. Read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+from mnist_cnn.adadelta import Adadelta
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import EnsembleCNN, FastCNN, KerasCNN, RecordCNN, SequentialCNN
 
 __version__ = "0.1.0"
 __all__ = [
+    "Adadelta",
     "EnsembleCNN",
     "FastCNN",
     "KerasCNN",

@@ -19,15 +19,17 @@ class BatchNorm(nn.BatchNorm2d):
             return super().forward(input)
         if distributed.get_world_size() == 1:
             return super().forward(input)
+        x = input.float() if input.element_size() < 4 else input  # 16 bits are too few for sums
         # Of each device: how many numbers a channel has, their sum, and that of their squares.
-        count = input.new_tensor([input.numel() / input.shape[1]])
-        sums = [input.sum(dim=(0, 2, 3)), input.square().sum(dim=(0, 2, 3))]
+        count = x.new_full((1,), x.numel() / x.shape[1])
+        sums = [x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3))]
         total = all_reduce(torch.cat([count, *sums]))
         count, (mean, square) = total[0].detach(), total[1:].view(2, -1) / total[0].detach()
         variance = (square - mean.square()).clamp_min(0)
         self._keep(mean.detach(), (variance * count / (count - 1)).detach())
         scale = self.weight * (variance + self.eps).rsqrt()
-        return torch.addcmul((self.bias - mean * scale)[:, None, None], input, scale[:, None, None])
+        shift = self.bias - mean * scale
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None]).to(input.dtype)
 
     def _keep(self, mean: Tensor, variance: Tensor) -> None:
         """Take a batch into the running statistics that evaluation uses."""

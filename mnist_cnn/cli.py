@@ -39,7 +39,6 @@ from mnist_cnn.checkpoints import (
 )
 from mnist_cnn.data import MNISTDataModule, check_global_batch
 from mnist_cnn.model import MNISTClassifier
-from mnist_cnn.nets import RecordCNN
 from mnist_cnn.predictions import PredictionWriter
 from mnist_cnn.report import Report
 from mnist_cnn.resume import (
@@ -272,10 +271,17 @@ class MNISTCLI(LightningCLI):
                 f"--ckpt_path {path} holds weights, but not the run that made them: fit goes on "
                 "from a .ckpt only"
             )
-        if path == str(SHIPPED) and type(self.model.net) is not RecordCNN:
+        try:
+            check_fits(self.checkpoint, self.model, path)
+        except CheckpointError as error:
+            if path != str(SHIPPED):
+                raise
             net = type(self.model.net).__name__
-            raise CheckpointError(f"--ckpt_path is missing: where are the weights of this {net}?")
-        check_fits(self.checkpoint, self.model, path)
+            raise CheckpointError(
+                f"--ckpt_path is missing: where are the weights of this {net}?"
+            ) from error
+        if path == str(SHIPPED) and self.trainer.is_global_zero:
+            print("Without --ckpt_path: the model that comes along", file=sys.stderr)
         if self.continued:
             warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
             check_same_run(self.checkpoint, run_settings(self.trainer, self.datamodule))

@@ -11,19 +11,20 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
 from mnist_cnn import sparse
+from mnist_cnn.adadelta import Adadelta
 from mnist_cnn.augment import Augmentation
 from mnist_cnn.data import Batch
 from mnist_cnn.exact import ExactSum
-from mnist_cnn.nets import describe, logits_over_shifts
+from mnist_cnn.nets import ConvMaxPool, describe, logits_over_shifts
 from mnist_cnn.randomness import global_seed, keyed_dropout
-from mnist_cnn.runs import datamodule, gather
+from mnist_cnn.runs import datamodule, gather, warn
 
 NUM_CLASSES = 10
 
@@ -48,9 +49,7 @@ class MNISTClassifier(LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        optimizer: OptimizerCallable = lambda params: torch.optim.Adadelta(
-            params, lr=1.0, rho=0.95, eps=1e-7
-        ),
+        optimizer: OptimizerCallable = lambda params: Adadelta(params, lr=1.0, rho=0.95, eps=1e-7),
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         augment: Augmentation | None = None,
@@ -101,8 +100,9 @@ class MNISTClassifier(LightningModule):
         self.log_dict(self.test_metrics)
 
     def on_fit_start(self) -> None:
-        if self.device.type == "cpu":
-            sparse.load()  # here, not in the first step: that is a part of the epoch's time
+        if self.device.type == "cpu" and any(isinstance(m, ConvMaxPool) for m in self.modules()):
+            with self.trainer.precision_plugin.forward_context():
+                sparse.load()  # here, not in the first step: that is a part of the epoch's time
 
     def on_train_start(self) -> None:
         if getattr(datamodule(self.trainer), "chunks", 0):
@@ -207,6 +207,8 @@ class MNISTClassifier(LightningModule):
         if self.lr_scheduler is None:
             return optimizer
         scheduler = self.lr_scheduler(optimizer)
+        if self.lr_scheduler_interval == "step":
+            check_total_steps(scheduler, self.trainer)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {
@@ -215,6 +217,20 @@ class MNISTClassifier(LightningModule):
                 "monitor": getattr(scheduler, "monitor", None),
             },
         }
+
+
+def check_total_steps(scheduler: Any, trainer: Trainer) -> None:
+    """See that a schedule of a number of steps is made for the run.
+
+    Raises:
+        ValueError: If the run has more steps, at which it would fail.
+    """
+    total, steps = getattr(scheduler, "total_steps", None), trainer.estimated_stepping_batches
+    flag = f"--model.lr_scheduler.init_args.total_steps {total}"
+    if total and steps > total:
+        raise ValueError(f"{flag}: must be the steps of the run, {steps}")
+    if total and steps < total:
+        warn(f"{flag}: the run ends before the schedule does, after {steps} steps")
 
 
 class Shared:

@@ -51,7 +51,7 @@ class KerasCNN(nn.Module, HyperparametersMixin):
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.conv1 = nn.Conv2d(1, filters[0], kernel_size=3)
-        self.conv2 = nn.Conv2d(filters[0], filters[1], kernel_size=3)
+        self.conv2 = ConvMaxPool(filters[0], filters[1], kernel_size=3)
         self.conv_dropout = Dropout(conv_dropout)
         self.dense1 = nn.Linear(filters[1] * 12 * 12, hidden)
         self.dense_dropout = Dropout(dense_dropout)
@@ -61,12 +61,18 @@ class KerasCNN(nn.Module, HyperparametersMixin):
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
         # In place: no backward needs what is overwritten, and big blocks are what a CPU waits for.
         x = F.relu(self.conv1(x), inplace=True)  # (B, 32, 26, 26)
-        x = conv_max_pool(x, self.conv2.weight, self.conv2.bias)
-        x = F.relu(x, inplace=True)  # (B, 64, 12, 12)
+        x = F.relu(self.conv2(x), inplace=True)  # (B, 64, 12, 12)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 9216), Keras's order; free in channels_last
         x = self.conv_dropout(x)
         x = self.dense_dropout(F.relu(self.dense1(x), inplace=True))  # (B, 128)
         return self.dense2(x)
+
+
+class ConvMaxPool(nn.Conv2d):
+    """Convolution and 2×2 max-pooling, whose gradient leaves out zeros: see `sparse`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # (B, C, H, W) → (B, O, P, Q)
+        return conv_max_pool(input, self.weight, self.bias)
 
 
 class FastCNN(nn.Module, HyperparametersMixin):
@@ -78,8 +84,8 @@ class FastCNN(nn.Module, HyperparametersMixin):
     Args:
         filters: Channels of the two convolutions, 5×5 and 3×3.
         hidden: Units of the dense layer.
-        border: Pixels that are cut off each side of the image, from 0 to 7. In MNIST the outer 4
-            are empty unless an image was shifted.
+        border: Pixels that are cut off each side of the image, from 0 to 7. MNIST's digits were
+            fitted into the 20×20 in the middle, and then moved by a pixel or two.
         num_classes: Number of logits.
 
     Raises:
@@ -99,7 +105,7 @@ class FastCNN(nn.Module, HyperparametersMixin):
         self.border = border
         self.save_hyperparameters(logger=False)
         self.conv1 = nn.Conv2d(1, filters[0], kernel_size=5, stride=2)
-        self.conv2 = nn.Conv2d(filters[0], filters[1], kernel_size=3)
+        self.conv2 = ConvMaxPool(filters[0], filters[1], kernel_size=3)
         size = (10 - border) // 2  # 28 - 2·border → 12 - border → 10 - border, and pooled
         self.dense1 = nn.Linear(filters[1] * size * size, hidden)
         self.dense2 = nn.Linear(hidden, num_classes)
@@ -108,8 +114,7 @@ class FastCNN(nn.Module, HyperparametersMixin):
         x = F.pad(x, [-self.border] * 4) if self.border else x
         x = (x - MEAN) / STD
         x = F.relu(self.conv1(x), inplace=True)  # (B, 24, 12, 12), less with a border cut off
-        x = conv_max_pool(x, self.conv2.weight, self.conv2.bias)
-        x = F.relu(x, inplace=True)  # (B, 32, 5, 5)
+        x = F.relu(self.conv2(x), inplace=True)  # (B, 32, 5, 5)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 800)
         return self.dense2(F.relu(self.dense1(x), inplace=True))
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from mnist_cnn.compiled import compiled_loops
 
 #: Pieces of each kind of work for a thread: some channels have more of it than others.
 PIECES = 2
@@ -43,13 +44,15 @@ def conv_max_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         (B, O, P, Q).
     """
-    if _is_for(x) and not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return F.max_pool2d(F.conv2d(x, weight, bias), 2)
+    if _is_for(x):
         return _ConvMaxPool.apply(x, weight, bias)
     return F.max_pool2d(F.conv2d(x, weight, bias), 2)
 
 
 def load() -> None:
-    """Load numba and the compiled loops where there are any: a second that the first step saves."""
+    """Load the compiled loops where there are any: a second that the first step then saves."""
     image, kernel = (torch.zeros(1, 1, size, size, requires_grad=True) for size in (4, 3))
     with torch.enable_grad():
         conv_max_pool(image, kernel, None).sum().backward()
@@ -57,12 +60,12 @@ def load() -> None:
 
 def _is_for(x: Tensor) -> bool:
     floats = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
-    return x.device.type == "cpu" and floats and torch.is_grad_enabled() and _has_numba()
-
-
-@cache
-def _has_numba() -> bool:
-    return find_spec("numba") is not None
+    return (
+        x.device.type == "cpu"
+        and floats
+        and torch.is_grad_enabled()
+        and compiled_loops() is not None
+    )
 
 
 class _ConvMaxPool(torch.autograd.Function):
@@ -75,8 +78,8 @@ class _ConvMaxPool(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        from mnist_cnn.sparse_kernels import input_gradient, weight_gradient  # a second, for numba
-
+        loops = compiled_loops()
+        assert loops is not None  # or it had not come here
         x, weight, places, grad = map(_channels_last, (*ctx.saved_tensors, grad))
         x_grad = torch.zeros_like(x) if ctx.needs_input_grad[0] else None  # (B, H, W, C)
         weight_grad = torch.zeros_like(weight)  # (O, K, K, C)
@@ -84,10 +87,10 @@ class _ConvMaxPool(torch.autograd.Function):
         # Flat as far as memory is walked in one go: an image, and a line of a kernel.
         given = grad.flatten(1, 2).numpy(), places.flatten(1, 2).numpy(), tuple(x.shape[1:])
         images, lines = x.flatten(1).numpy(), weight_grad.flatten(2).numpy()
-        work = _share(len(lines), weight_gradient, *given, images, lines)
+        work = _share(len(lines), loops.weight_gradient, *given, images, lines)
         if x_grad is not None:
             images, lines = x_grad.flatten(1).numpy(), weight.flatten(2).numpy()
-            work += _share(len(images), input_gradient, *given, lines, images)
+            work += _share(len(images), loops.input_gradient, *given, lines, images)
         for piece in work:
             piece.result()
         weight_grad = weight_grad.permute(0, 3, 1, 2)

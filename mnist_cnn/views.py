@@ -200,5 +200,10 @@ def _settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         net = pl_module.hparams["net"]
         settings["net"] = net["class_path"].rpartition(".")[2]
         settings |= {f"net/{name}": value for name, value in net["init_args"].items()}
+        settings["label_smoothing"] = pl_module.label_smoothing
+        settings["test_shifts"] = pl_module.test_shifts
+        if pl_module.augment:
+            settings["augment"] = type(pl_module.augment).__name__
+            settings |= {f"augment/{name}": v for name, v in pl_module.augment.hparams.items()}
     plain = (bool, int, float, str)
     return {name: v if isinstance(v, plain) else str(v) for name, v in settings.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
@@ -17,36 +18,44 @@ def batches() -> list[Tensor]:
     return [3 * torch.randn(sum(SHARES), 4, 6, 6, generator=generator) + 1 for _ in range(2)]
 
 
-def passes(layer: nn.Module, inputs: list[Tensor]) -> dict[str, Tensor]:
+def passes(
+    layer: nn.Module, inputs: list[Tensor], dtype: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Two steps forward and backward; all that can be seen of them, and an evaluation."""
     seen: dict[str, Tensor] = {}
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([1.0, 2.0, -1.0, 0.5]))  # type: ignore[operator]
         layer.bias.copy_(torch.tensor([0.0, 1.0, 2.0, -3.0]))  # type: ignore[operator]
     for step, batch in enumerate(inputs):
-        x = batch.clone().requires_grad_()
+        x = batch.to(dtype, copy=True).requires_grad_()
         y = layer(x)
+        assert y.dtype == dtype
         (y * y.detach().sigmoid()).sum().backward()
         assert x.grad is not None
         seen |= {f"y{step}": y.detach(), f"gradient{step}": x.grad}
     seen |= {f"buffer {name}": value for name, value in layer.named_buffers()}
     seen |= {f"sum of {name}": p.grad for name, p in layer.named_parameters() if p.grad is not None}
-    return seen | {"evaluated": layer.eval()(inputs[0]).detach()}
+    return seen | {"evaluated": layer.eval()(inputs[0].to(dtype)).detach()}
 
 
-def of_a_process(rank: int, folder: str) -> None:
+def of_a_process(rank: int, folder: str, dtype: torch.dtype) -> None:
     distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=len(SHARES)
     )
     mine = [batch.split(SHARES)[rank] for batch in batches()]
-    torch.save(passes(BatchNorm(4), mine), f"{folder}/{rank}.pt")
+    torch.save(passes(BatchNorm(4), mine, dtype), f"{folder}/{rank}.pt")
     distributed.destroy_process_group()
 
 
-def test_two_processes_normalise_as_one(tmp_path: Path) -> None:
-    multiprocessing.spawn(of_a_process, (str(tmp_path),), len(SHARES))
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)], ids=str
+)
+def test_two_processes_normalise_as_one(
+    dtype: torch.dtype, tolerance: float, tmp_path: Path
+) -> None:
+    multiprocessing.spawn(of_a_process, (str(tmp_path), dtype), len(SHARES))
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(len(SHARES))]
-    expected = passes(nn.BatchNorm2d(4), batches())
+    expected = passes(nn.BatchNorm2d(4), batches(), dtype)
     assert len(expected) == 10
     for name, value in expected.items():
         shares = [rank[name] for rank in ranks]
@@ -55,7 +64,7 @@ def test_two_processes_normalise_as_one(tmp_path: Path) -> None:
             assert torch.equal(*shares), name
         else:
             found = sum(shares) if name.startswith("sum") else torch.cat(shares)
-        torch.testing.assert_close(found, value, msg=name, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(found, value, msg=name, rtol=tolerance, atol=tolerance)
 
 
 def test_one_process_is_stock() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,7 @@ def epochs(peer: str, *train_s: float) -> list[dict[str, Any]]:
         train_s=seconds,
         s=[value + 2 for value in seconds],
         images_per_s=[60_000 / value for value in seconds],
+        val_accuracy=[0.98 + value / 1e5 for value in seconds],
     )
 
 
@@ -128,6 +130,7 @@ RECORDS = {
     "epoch": made_up(
         epochs("plain Lightning port", 60, 50, 80),
         epochs("mnist_cnn", 30, 31, 36),
+        epochs("mnist_cnn, bf16", 20, 30, 40),
         epochs("Keras on JAX", 40, 40, 40),
         epochs("mnist_cnn's net in a bare loop", 30, 30, 30),
     ),
@@ -165,6 +168,7 @@ RECORDS = {
     [
         ("epoch", "| mnist_cnn | 31.0 | 30.0–36.0 | 33.0 | 1935 | 0.78 | 0.52 |"),
         ("epoch", "add 3.3 % to the bare loop"),
+        ("epoch", "0.9803 ± 0.0000 in float32, 0.9803 ± 0.0001 in bf16; Welch's t-test"),
         ("epoch", "3 round(s) on 2 cores of a CPU; torch 3, backend jax.\nA note.\n"),
         (
             "accuracy",
@@ -219,7 +223,7 @@ def test_the_examples_in_the_documentation_are_true() -> None:
 def test_each_peer_begins_as_many_rounds() -> None:
     peers = ("a", "b", "c")
     orders = [records.taking_turns(peers, number) for number in range(6)]
-    assert {order[0]: len(order) for order in orders} == dict.fromkeys(peers, 3)
+    assert Counter(order[0] for order in orders) == dict.fromkeys(peers, 2)
     assert all(sorted(order) == list(peers) for order in orders)
 
 

@@ -269,3 +269,14 @@ def test_bf16_on_a_cpu_without_it_is_warned_of(
     monkeypatch.setattr(cli_module, "CPU_INFO", info)
     cli_module.check_bf16(Trainer(accelerator="cpu", precision=precision, logger=False))  # type: ignore[arg-type]
     assert ("takes many times as long" in capsys.readouterr().err) == warns
+
+
+def test_a_schedule_that_is_shorter_than_the_run_is_refused_before_it_starts(cli: Cli) -> None:
+    done = cli("fit", "--config", "configs/fast.yaml", "--trainer.max_epochs=2")
+    assert done.code == 1
+    assert "--model.lr_scheduler.init_args.total_steps 240: must be the steps of the run, 480" in (
+        done.err
+    )
+    done = cli("fit", "--config", "configs/fast.yaml", *SHORT[2:])
+    assert done.code == 0, done.err
+    assert "the run ends before the schedule does, after 3 steps" in done.err

@@ -10,9 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from lightning.pytorch import Trainer, seed_everything
-from torch import nn
+from torch import Tensor, nn
 
 from mnist_cnn import FastCNN, KerasCNN, MNISTClassifier, MNISTDataModule
+from mnist_cnn.augment import Augmentation
 from mnist_cnn.data import Batch, GlobalBatchSampler, LabelledImages
 from mnist_cnn.randomness import Dropout
 
@@ -173,6 +174,21 @@ def test_a_checkpoint_is_plain_data_and_says_which_net_it_holds(
     assert net["init_args"]["hidden"] == 8
     again = MNISTClassifier.load_from_checkpoint(tmp_path / "x.ckpt", net=KerasCNN((4, 4), 8))
     torch.testing.assert_close(again.state_dict(), run.lightning_module.state_dict())
+
+
+class Spy(Augmentation):
+    """Changes nothing, and keeps what it was asked under."""
+
+    def __call__(self, images: Tensor, *step: int, first_row: int) -> Tensor:
+        self.autocast = torch.is_autocast_enabled("cpu")
+        return images
+
+
+def test_augmentation_does_not_depend_on_the_precision(mnist: MNISTDataModule) -> None:
+    spy = Spy()
+    run = trainer(limit_train_batches=1, limit_val_batches=1, precision="bf16-mixed")
+    run.fit(MNISTClassifier(KerasCNN((4, 4), 8), augment=spy), mnist)
+    assert spy.autocast is False
 
 
 @pytest.mark.gpu

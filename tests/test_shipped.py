@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from mnist_cnn import KerasCNN, MNISTClassifier, MNISTDataModule
 from mnist_cnn.checkpoints import SHIPPED, read_checkpoint
+from mnist_cnn.export import export
 from mnist_cnn.inference import load_classifier
 from tests.conftest import CNN, Result, save
 
@@ -43,6 +45,22 @@ def test_it_is_not_taken_for_another_net(cli: Cli) -> None:
         refused = cli(command, *CNN)
         assert refused.code == 1
         assert "where are the weights of this KerasCNN" in refused.err
+    larger = ("--model.net=mnist_cnn.RecordCNN", "--model.net.init_args.kernel=5")
+    refused = cli("test", *larger)
+    assert refused.code == 1
+    assert "where are the weights of this RecordCNN" in refused.err
+
+
+@pytest.mark.parametrize(("command", "part"), [("test", "test"), ("validate", "val")])
+def test_it_is_measured_where_no_checkpoint_is_named(
+    cli: Cli, logs: Path, command: str, part: str
+) -> None:
+    flags = (f"--trainer.limit_{part}_batches=4", "--data.eval_batch_size=250")
+    done = cli(command, *flags)
+    assert done.code == 0, done.err
+    assert "the model that comes along" in done.err
+    (accuracy,) = re.findall(r"/accuracy\D+([\d.]+)", done.out)
+    assert float(accuracy) > 0.99
 
 
 def test_shifts_can_be_asked_for_of_any_checkpoint(
@@ -59,6 +77,14 @@ def test_shifts_can_be_asked_for_of_any_checkpoint(
     with torch.inference_mode():
         expected = model.eval()(mnist.test_set.images[: len(found)]).softmax(dim=1)[:, 3]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["onnx", "torch_export"])
+def test_it_is_what_export_writes(kind: str, mnist: MNISTDataModule, tmp_path: Path) -> None:
+    metadata = export([SHIPPED], kind, tmp_path / "digits")  # which checks 1,000 answers
+    assert metadata["test_shifts"] == "1"
+    assert metadata["test_accuracy"] == read_checkpoint(SHIPPED)["metadata"]["test_accuracy"]
 
 
 @pytest.mark.slow

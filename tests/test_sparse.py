@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_cnn import KerasCNN, sparse
+from mnist_cnn.compiled import compiled_loops
 from mnist_cnn.sparse import conv_max_pool
 
 Inputs = tuple[Tensor, Tensor, Tensor]
@@ -132,13 +133,21 @@ def test_without_numba_the_net_is_the_stock_one(monkeypatch: pytest.MonkeyPatch)
     net, images = KerasCNN(conv_dropout=0, dense_dropout=0), torch.rand(4, 1, 28, 28)
     losses = []
     for there in (True, False):
-        monkeypatch.setattr(sparse, "_has_numba", lambda there=there: there)
+        loops = compiled_loops() if there else None
+        monkeypatch.setattr(sparse, "compiled_loops", lambda loops=loops: loops)
         net.zero_grad()
         net(images).square().sum().backward()
         losses.append([p.grad for p in net.parameters()])
     for ours, plain in zip(*losses, strict=True):
         assert ours is not None
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_a_numba_that_does_not_work_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mnist_cnn.loops", None)
+    monkeypatch.delattr("mnist_cnn.loops", raising=False)
+    with pytest.warns(UserWarning, match="numba does not work"):
+        assert compiled_loops.__wrapped__() is None
 
 
 def test_importing_the_net_does_not_import_numba() -> None:

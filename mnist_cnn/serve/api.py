@@ -93,6 +93,9 @@ class DigitAPI(litserve.LitAPI):
     def setup(self, device: str) -> None:
         torch.set_num_threads(self.num_threads)
         self.model = load_classifier(self.checkpoint)[0].to(device)
+        # The first gradient loads what it needs, which can take longer than a request may.
+        blank = torch.zeros(SIDE, SIDE, dtype=torch.uint8, device=self.model.device)
+        contributions(self.model.net, blank, 0)
         self.loop.only_end_when_asked()
         gc.freeze()
 

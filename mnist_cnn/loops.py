@@ -1,7 +1,7 @@
-"""The loops of `sparse`, which numba compiles; on first use, for about ten seconds.
+"""Loops that numba compiles; on first use, for about ten seconds.
 
-Letters of the shapes as there. `places` are max-pooling's: pixels of the convolution's output,
-counted line by line. A patch is K lines of K·C numbers that lie in one piece.
+Letters of the shapes as in `sparse`. `places` are max-pooling's: pixels of the convolution's
+output, counted line by line. A patch is K lines of K·C numbers that lie in one piece.
 """
 
 from __future__ import annotations
@@ -13,7 +13,27 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 # FMA; but no assumption that there are no NaNs, which a user would like to see.
-compiled = numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"})
+# Divisions as in NumPy: Python's check for zeros would keep a loop from being vectorised.
+compiled = numba.njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
+
+
+@compiled
+def adadelta(
+    weight: Array,  # (N,), as are the next three; stepped
+    gradient: Array,
+    square_avg: Array,  # moved on
+    acc_delta: Array,  # moved on
+    lr: float,
+    rho: float,
+    rest: float,  # 1 - rho
+    eps: float,
+) -> None:
+    """Take a step of Adadelta."""
+    for i in range(weight.size):
+        square_avg[i] = rho * square_avg[i] + rest * gradient[i] * gradient[i]
+        delta = np.sqrt(acc_delta[i] + eps) / np.sqrt(square_avg[i] + eps) * gradient[i]
+        acc_delta[i] = rho * acc_delta[i] + rest * delta * delta
+        weight[i] -= lr * delta
 
 
 @compiled
