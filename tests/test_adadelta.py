@@ -45,7 +45,12 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of what was walked over."""
     seen: list[int] = []
     flat = adadelta._flat
-    monkeypatch.setattr(adadelta, "_flat", lambda x: seen.append(x.numel()) or flat(x))
+
+    def noted(x: Tensor) -> Any:
+        seen.append(x.numel())
+        return flat(x)
+
+    monkeypatch.setattr(adadelta, "_flat", noted)
     return seen
 
 
