@@ -37,7 +37,7 @@ def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
 
     Returns:
         The model, in evaluation mode on the CPU, and what is known of it: ``net``, its class and
-        arguments, ``test_shifts``, and ``epochs``, which it was trained for here; of a
+        arguments, ``test_shifts``, and ``epochs``, the whole ones it was trained for here; of a
         ``.safetensors`` file all that `mnist_cnn.export.describe_model` says, ``test_accuracy``
         among it.
 
@@ -56,6 +56,7 @@ def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
         raise CheckpointError(f"checkpoint {path} describes no net that can be made") from error
     check_fits(checkpoint, model, path)
     model.load_state_dict(checkpoint["state_dict"])
-    epochs = checkpoint.get("epoch", 0) + 1 if checkpoint.get("global_step") else 0
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
+    epochs = progress.get("current", {}).get("processed", 0)
     facts = described | {"epochs": epochs} | checkpoint.get("metadata", {})
     return model.eval(), facts

@@ -17,6 +17,7 @@ from lightning.pytorch import Trainer
 
 import mnist_cnn
 from mnist_cnn import cli as cli_module
+from mnist_cnn.inference import load_classifier
 from tests.conftest import CNN, ROOT, SHORT, Result
 
 Cli = Callable[..., Result]
@@ -89,6 +90,10 @@ def test_a_checkpoint_says_which_net_it_holds(cli: Cli, logs: Path) -> None:
     last = logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
     result = cli("validate", "--ckpt_path", last)  # no configuration
     assert result.code == 0, result.err
+
+
+def test_a_checkpoint_says_for_how_many_epochs_it_was_trained(checkpoint: Path) -> None:
+    assert load_classifier(checkpoint)[1]["epochs"] == 1
 
 
 def test_flags_win_over_what_a_checkpoint_stores(cli: Cli, logs: Path, checkpoint: Path) -> None:
