@@ -120,7 +120,7 @@ class FastCNN(nn.Module, HyperparametersMixin):
 
 
 class RecordCNN(nn.Module, HyperparametersMixin):
-    """A small residual net for the best accuracy: 32C5-pool, 64Ck, +64Ck, pool, 128Ck, +128Ck.
+    """A small residual net for the best accuracy: 32C5-pool, 64C3, +64C3, pool, 128C3, +128C3.
 
     Each convolution is followed by batch normalisation and a rectifier; a ``+`` adds what goes in
     to what comes out. The last layer sees the greatest and the mean of each channel. 280,682
@@ -128,29 +128,20 @@ class RecordCNN(nn.Module, HyperparametersMixin):
 
     Args:
         filters: Channels of the three stages.
-        kernel: Pixels along a side of the kernels behind the first, k: an odd number.
         num_classes: Number of logits.
-
-    Raises:
-        ValueError: If `kernel` is even.
     """
 
     def __init__(
-        self,
-        filters: tuple[int, int, int] = (32, 64, 128),
-        kernel: int = 3,
-        num_classes: int = 10,
+        self, filters: tuple[int, int, int] = (32, 64, 128), num_classes: int = 10
     ) -> None:
         super().__init__()
-        if kernel < 1 or kernel % 2 == 0:
-            raise ValueError(f"RecordCNN: kernel is {kernel}, but must be odd")
         self.save_hyperparameters(logger=False)
         first, second, third = filters
         self.stem = Convolution(1, first, kernel=5, padding=0, pool=True)
-        self.widen2 = Convolution(first, second, kernel, kernel // 2)
-        self.stage2 = Convolution(second, second, kernel, kernel // 2)
-        self.widen3 = Convolution(second, third, kernel, kernel // 2)
-        self.stage3 = Convolution(third, third, kernel, kernel // 2)
+        self.widen2 = Convolution(first, second, kernel=3, padding=1)
+        self.stage2 = Convolution(second, second, kernel=3, padding=1)
+        self.widen3 = Convolution(second, third, kernel=3, padding=1)
+        self.stage3 = Convolution(third, third, kernel=3, padding=1)
         self.dense = nn.Linear(2 * third, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits

@@ -23,7 +23,7 @@ from tests.conftest import CNN, ROOT, SHORT, Result
 Cli = Callable[..., Result]
 CONFIGURATIONS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
 #: What each is laid over: whole ones over nothing.
-BASES = dict.fromkeys(CONFIGURATIONS, "cnn.yaml") | {"record-ensemble.yaml": "record.yaml"}
+BASES = dict.fromkeys(CONFIGURATIONS, "cnn.yaml")
 BASES |= {whole: whole for whole in ("cnn.yaml", "fast.yaml", "record.yaml")}
 
 

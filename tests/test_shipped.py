@@ -46,7 +46,7 @@ def test_it_is_not_taken_for_another_net(cli: Cli) -> None:
         refused = cli(command, *CNN)
         assert refused.code == 1
         assert "where are the weights of this KerasCNN" in refused.err
-    larger = ("--model.net=mnist_cnn.RecordCNN", "--model.net.init_args.kernel=5")
+    larger = ("--model.net=mnist_cnn.RecordCNN", "--model.net.init_args.num_classes=11")
     refused = cli("test", *larger)
     assert refused.code == 1
     assert "where are the weights of this RecordCNN" in refused.err
