@@ -314,12 +314,9 @@ def test_startup_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_nets_and_their_ensembles_are_measured_on_a_few_steps(tmp_path: Path) -> None:
-    arguments = ("--seeds", "3", "--steps", "2", "--logs", str(tmp_path / "logs"))
+    arguments = ("--seeds", "2", "--steps", "2", "--logs", str(tmp_path / "logs"))
     rows = measured(tmp_path, "record", *arguments)
-    assert [row["peer"] for row in rows] == [
-        *(record.NET, record.NET, record.ENSEMBLE.format(2)),
-        *(record.NET, record.ENSEMBLE.format(3)),
-    ]
+    assert [row["peer"] for row in rows] == [record.NET, record.NET, record.ENSEMBLE.format(2)]
     for row in rows:
         assert row["train_s"] > 0
         assert 0.05 < row["accuracy"] < 0.95

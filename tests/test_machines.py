@@ -16,6 +16,7 @@ from typing import IO, Any
 
 import psutil
 import pytest
+from lightning.pytorch import Callback
 
 from benchmarks.soak import differences, state
 from mnist_cnn.checkpoints import read_checkpoint
@@ -298,12 +299,18 @@ ReturnToService=2
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
-#: More than the minute and a half that the job is given at a time.
 LONG_RUN = (
-    *("--trainer.max_epochs=3", "--trainer.limit_train_batches=400"),
+    *("--trainer.max_epochs=3", "--trainer.limit_train_batches=80"),
     *("--trainer.limit_val_batches=3", "--trainer.log_every_n_steps=1", "--trainer.devices=2"),
     "--trainer.accelerator=cpu",
 )
+
+
+class Rest(Callback):
+    """Waits before each step, so that on any machine a run takes longer than a job may."""
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        time.sleep(0.5)
 
 
 @pytest.fixture
@@ -320,9 +327,10 @@ def test_slurm_requeues_at_the_time_limit_and_finishes(
     slurm: Slurm, program: Program, logs: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "job"
-    # SLURM sends the signal up to a minute earlier than it is told.
+    # The job has 40 to 100 s of these: SLURM may signal a minute earlier than it is told.
     limits = ["--time=2", "--signal=USR1@20", "--nodes=1", "--ntasks=2", "--ntasks-per-node=2"]
     flags = [*LONG_RUN, "--trainer.num_nodes=1", f"--trainer.logger.init_args.save_dir={logs}"]
+    flags.append("--trainer.callbacks+=tests.test_machines.Rest")
     submit = ["sbatch", "--parsable", *limits, f"--output={output}", "configs/slurm.sbatch", *flags]
     job = slurm.ask(*submit).strip()
     assert job.isdecimal(), job
