@@ -18,7 +18,7 @@ from lightning.pytorch import Trainer
 import mnist_cnn
 from mnist_cnn import cli as cli_module
 from mnist_cnn.inference import load_classifier
-from tests.conftest import CNN, ROOT, SHORT, Result
+from tests.conftest import CNN, ROOT, SHORT, SMALL, Result
 
 Cli = Callable[..., Result]
 CONFIGURATIONS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
@@ -40,13 +40,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 #: Tried in test_devices.py and test_machines.py.
 OF_SEVERAL = ("ddp.yaml", "machines.yaml")
 NO_BEST = ("--best_checkpoint.save_top_k=0",)
+MINUTES = {"compile.yaml": pytest.mark.slow}  # where nothing was compiled before
 
 
-@pytest.mark.parametrize("name", [n for n in CONFIGURATIONS if n not in OF_SEVERAL])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=MINUTES.get(n, ())) for n in CONFIGURATIONS if n not in OF_SEVERAL],
+)
 def test_every_configuration_trains(cli: Cli, name: str) -> None:
     base = ("--config", f"configs/{BASES[name]}")
-    validate = "--trainer.check_val_every_n_epoch=1"
-    result = cli("fit", *base, "--config", f"configs/{name}", *SHORT[2:], *NO_BEST, validate)
+    flags = (*SHORT[2:], *NO_BEST, "--trainer.check_val_every_n_epoch=1")
+    small = SMALL if BASES[name] == "cnn.yaml" else ()  # bf16 is slow where a CPU has none
+    result = cli("fit", *base, "--config", f"configs/{name}", *flags, *small)
     assert result.code == 0, result.err
     assert "Best val_accuracy" in result.out
 

@@ -16,7 +16,7 @@ from mnist_cnn.data import Batch
 from mnist_cnn.pictures import confusion_picture
 from mnist_cnn.runs import CURVES
 from mnist_cnn.views import _MostConfidentlyWrong
-from tests.conftest import CNN, ROOT, SHORT, Result
+from tests.conftest import ROOT, SHORT, SMALL, Result
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -26,7 +26,7 @@ def events(folder: Path) -> EventAccumulator:
 
 
 def test_tensorboard_shows_what_the_readme_says(cli: Callable[..., Result], logs: Path) -> None:
-    result = cli("fit", *SHORT, "--trainer.max_epochs=2", "--trainer.limit_val_batches=1.0")
+    result = cli("fit", *SHORT, *SMALL, "--trainer.max_epochs=2", "--trainer.limit_val_batches=1.0")
     assert result.code == 0, result.err
     assert "validate on 10000 samples" in result.out
     final = result.out[result.out.rindex("2/2 ") :]  # the last row, then the test it was
@@ -85,7 +85,7 @@ def test_the_report_is_in_the_published_run_s_terms(cli: Callable[..., Result], 
 def test_held_out_images_leave_the_test_to_the_test_command(
     cli: Callable[..., Result], logs: Path
 ) -> None:
-    result = cli("fit", *SHORT, "--data.val_size=10000")
+    result = cli("fit", *SHORT, *SMALL, "--data.val_size=10000")
     assert "Training images: (50000, 28, 28), validation images: (10000, 28, 28)" in result.out
     assert "held out of training" in result.out
     assert "Test loss" not in result.out
@@ -113,10 +113,10 @@ def test_resuming_shows_the_epochs_before_and_says_when_nothing_is_left(
 def test_predictions_are_those_of_the_checkpoint(
     cli: Callable[..., Result], logs: Path, tmp_path: Path
 ) -> None:
-    cli("fit", *SHORT, "--trainer.limit_val_batches=1.0")
+    cli("fit", *SHORT, *SMALL, "--trainer.limit_val_batches=1.0")
     last = logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
     path = tmp_path / "new" / "answers.csv"
-    result = cli("predict", *CNN, "--ckpt_path", last, "--predictions.path", path)
+    result = cli("predict", "--ckpt_path", last, "--predictions.path", path)
     assert result.code == 0, result.err
     assert f"10000 predictions: {path}" in result.out
     with path.open() as file:
