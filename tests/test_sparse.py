@@ -150,6 +150,7 @@ def test_a_numba_that_does_not_work_is_done_without(monkeypatch: pytest.MonkeyPa
         assert compiled_loops.__wrapped__() is None
 
 
+@pytest.mark.slow
 def test_importing_the_net_does_not_import_numba() -> None:
     program = "import sys, mnist_cnn; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
