@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
     ProgressBar,
+    WeightAveraging,
 )
 from lightning.pytorch.cli import (
     ArgsType,
@@ -229,6 +230,9 @@ class MNISTCLI(LightningCLI):
         for callback in callbacks:
             if isinstance(callback, SaveConfig):
                 callback.config = self.to_save
+            if isinstance(callback, WeightAveraging) and callback._device is None:
+                # Lightning makes the average while the model is still on the CPU, and leaves it.
+                callback._device = trainer.strategy.root_device
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:

@@ -26,6 +26,7 @@ def _signed(word: int) -> int:
 
 WORD = 2**64 - 1  # all bits of a word
 GAMMA = _signed(0x9E3779B97F4A7C15)
+GAMMA_INVERSE = _signed(pow(GAMMA, -1, 2**64))
 FACTORS = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
 
@@ -69,9 +70,9 @@ def random_bytes(key: Tensor, rows: int, row_bytes: int, first_row: int = 0) -> 
     words = -(-row_bytes // 8)  # 8 bytes a word, rounded up
     start = first_row * words
     counter = torch.arange(start, start + rows * words, device=key.device)
-    return (
-        _mix(counter.mul_(GAMMA).add_(key)).view(torch.uint8).view(rows, 8 * words)[:, :row_bytes]
-    )
+    # key + i·γ, as (i + key/γ)·γ: torch.compile takes a counter for 32 bits, in which γ has no room
+    stream = counter.add_(key * GAMMA_INVERSE).mul_(GAMMA)
+    return _mix(stream).view(torch.uint8).view(rows, 8 * words)[:, :row_bytes]
 
 
 def _mix(z: Tensor) -> Tensor:

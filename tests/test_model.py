@@ -191,22 +191,6 @@ def test_augmentation_does_not_depend_on_the_precision(mnist: MNISTDataModule) -
     assert spy.autocast is False
 
 
-@pytest.mark.gpu
-def test_it_trains_on_a_gpu(mnist: MNISTDataModule) -> None:
-    run = Trainer(
-        accelerator="gpu",
-        devices=1,
-        max_epochs=1,
-        limit_train_batches=100,
-        precision="bf16-mixed",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-    )
-    run.fit(MNISTClassifier(KerasCNN()), mnist)
-    assert float(run.callback_metrics["val/accuracy"]) > 0.9
-
-
 @pytest.mark.slow
 def test_the_compiled_net_computes_the_same(mnist: MNISTDataModule) -> None:
     runs = []
