@@ -66,7 +66,7 @@ class RandomShift(Augmentation):
 
 
 class RandomAffine(Augmentation):
-    """Turns, moves, scales, shears and bends every image in its own way.
+    """Turns, moves, scales, shears, bends and thickens every image in its own way.
 
     Not ``torchvision.transforms.v2``, which changes all images of a batch alike, and not kornia,
     whose random numbers depend on how many devices share a batch.
@@ -80,9 +80,11 @@ class RandomAffine(Augmentation):
             for itself, along each axis, in pixels; between them the image is bent smoothly
             (elastic distortion: Simard, Steinkraus and Platt, "Best practices for convolutional
             neural networks applied to visual document analysis", ICDAR 2003).
+        thicken: The most that strokes grow, or for as many images shrink: how far each pixel goes,
+            as a share of 1, towards the brightest or the darkest of the nine around it.
 
     Raises:
-        ValueError: If one is negative, or `scale` not below 1.
+        ValueError: If one is negative, `scale` not below 1 or `thicken` above 1.
     """
 
     KNOTS = 5
@@ -94,24 +96,27 @@ class RandomAffine(Augmentation):
         scale: float = 0.12,
         shear: float = 0.12,
         bend: float = 0.0,
+        thicken: float = 0.0,
     ) -> None:
         super().__init__()
-        if min(degrees, pixels, scale, shear, bend) < 0 or scale >= 1:
-            given = f"{degrees=}, {pixels=}, {scale=}, {shear=}, {bend=}"
-            raise ValueError(f"RandomAffine: {given}: all must be at least 0, and scale below 1")
+        if min(degrees, pixels, scale, shear, bend, thicken) < 0 or scale >= 1 or thicken > 1:
+            given = f"{degrees=}, {pixels=}, {scale=}, {shear=}, {bend=}, {thicken=}"
+            limits = "all must be at least 0, scale below 1, and thicken at most 1"
+            raise ValueError(f"RandomAffine: {given}: {limits}")
         self.save_hyperparameters(logger=False)
-        self.limits = (math.radians(degrees), pixels, pixels, scale, scale, shear)
+        self.limits = (math.radians(degrees), pixels, pixels, scale, scale, shear, thicken)
         self.bend = bend
+        self.thicken = thicken
 
     def __call__(self, images: Tensor, *step: int, first_row: int) -> Tensor:
         batch, height, width = images.shape
         knots = 2 * self.KNOTS**2 if self.bend else 0
         key = torch.full((), stream_key(*step, LAYER), device=images.device)
-        numbers = random_bytes(key, batch, 2 * (6 + knots), first_row).view(batch, -1, 2).float()
+        numbers = random_bytes(key, batch, 2 * (7 + knots), first_row).view(batch, -1, 2).float()
         numbers = numbers[..., 0] + 256 * numbers[..., 1]
         numbers = numbers / (2**15 - 0.5) - 1  # (B, …), uniform in [-1, 1]
-        angle, right, down, wide, high, shear = (
-            number * limit for number, limit in zip(numbers.T[:6], self.limits, strict=True)
+        angle, right, down, wide, high, shear, thicken = (
+            number * limit for number, limit in zip(numbers.T[:7], self.limits, strict=True)
         )
         cos, sin = angle.cos(), angle.sin()
         # Where each pixel comes from, in the coordinates of `grid_sample`, -1 to 1 over the image.
@@ -124,8 +129,13 @@ class RandomAffine(Augmentation):
         )
         grid = F.affine_grid(rows, [batch, 1, height, width], align_corners=False)
         if knots:
-            places = numbers[:, 6:].view(batch, 2, self.KNOTS, self.KNOTS) * (2 * self.bend / width)
+            places = numbers[:, 7:].view(batch, 2, self.KNOTS, self.KNOTS) * (2 * self.bend / width)
             smooth = F.interpolate(places, (height, width), mode="bicubic", align_corners=True)
             grid = grid + smooth.permute(0, 2, 3, 1)
         moved = F.grid_sample(images.unsqueeze(1).float(), grid, align_corners=False)
-        return moved.squeeze(1).round_().to(torch.uint8)  # bilinear: between 0 and 255
+        if self.thicken:
+            share = thicken[:, None, None, None]
+            brightest = F.max_pool2d(moved, 3, stride=1, padding=1)
+            darkest = -F.max_pool2d(-moved, 3, stride=1, padding=1)
+            moved = torch.lerp(moved, torch.where(share > 0, brightest, darkest), share.abs())
+        return moved.squeeze(1).round_().to(torch.uint8)  # between 0 and 255

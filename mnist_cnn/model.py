@@ -5,6 +5,7 @@ Letters of the shapes: B images in this rank's share of a batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -38,6 +39,8 @@ class MNISTClassifier(LightningModule):
         lr_scheduler: Makes the learning rate schedule from the optimizer; none by default.
         lr_scheduler_interval: Whether the schedule advances every epoch or every step.
         augment: Changes the training images; not at all by default.
+        augment_epochs: For how many epochs it does, after which the images stay as they are; by
+            default for all.
         label_smoothing: In training, the share of the label that is spread over all classes.
         test_shifts: In evaluation and prediction, average the probabilities of an image and of the
             same moved by that many pixels down, up, right and left: five times the work. 0: of the
@@ -53,6 +56,7 @@ class MNISTClassifier(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         augment: Augmentation | None = None,
+        augment_epochs: int | None = None,
         label_smoothing: float = 0.0,
         test_shifts: int = 0,
         compile: bool = False,
@@ -60,6 +64,8 @@ class MNISTClassifier(LightningModule):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"--model.label_smoothing {label_smoothing}: must be in [0, 1)")
+        if augment_epochs is not None and augment_epochs < 0:
+            raise ValueError(f"--model.augment_epochs {augment_epochs}: must be at least 0")
         if not 0 <= test_shifts <= 14:
             raise ValueError(f"--model.test_shifts {test_shifts}: must be from 0 to 14 pixels")
         # A net keeps its function in any memory format; a CPU convolves fastest in this one.
@@ -68,6 +74,7 @@ class MNISTClassifier(LightningModule):
         self.lr_scheduler = Shared(lr_scheduler) if lr_scheduler else None
         self.lr_scheduler_interval = lr_scheduler_interval
         self.augment = augment
+        self.augment_epochs = math.inf if augment_epochs is None else augment_epochs
         self.label_smoothing = label_smoothing
         self.test_shifts = test_shifts
         self.compile_net = compile
@@ -140,7 +147,7 @@ class MNISTClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         step = (global_seed(), self.current_epoch, batch_idx)
-        if self.augment:
+        if self.augment and self.current_epoch < self.augment_epochs:
             with torch.autocast(self.device.type, enabled=False):  # not in bf16: it moves pixels
                 images = self.augment(batch.images, *step, first_row=batch.first_row)
             batch = batch._replace(images=images)

@@ -204,6 +204,7 @@ def _settings(trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         settings["test_shifts"] = pl_module.test_shifts
         if pl_module.augment:
             settings["augment"] = type(pl_module.augment).__name__
+            settings["augment_epochs"] = pl_module.augment_epochs
             settings |= {f"augment/{name}": v for name, v in pl_module.augment.hparams.items()}
     plain = (bool, int, float, str)
     return {name: v if isinstance(v, plain) else str(v) for name, v in settings.items()}

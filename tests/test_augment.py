@@ -47,7 +47,10 @@ def test_what_moves_in_is_empty_and_nothing_wraps_round() -> None:
         assert image.eq(0).sum() == 28 * 28 - image.eq(255).sum()
 
 
-@pytest.mark.parametrize("change", [RandomShift(2), RandomAffine(), RandomAffine(bend=1.0)])
+CHANGES = [RandomShift(2), RandomAffine(), RandomAffine(bend=1.0), RandomAffine(thicken=0.5)]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_the_shares_of_ranks_are_the_rows_of_one_batch(
     change: Augmentation, mnist: MNISTDataModule
 ) -> None:
@@ -57,7 +60,7 @@ def test_the_shares_of_ranks_are_the_rows_of_one_batch(
     assert torch.equal(whole, torch.cat(shares))
 
 
-@pytest.mark.parametrize("change", [RandomShift(2), RandomAffine(), RandomAffine(bend=1.0)])
+@pytest.mark.parametrize("change", CHANGES)
 def test_it_is_a_function_of_the_step(change: Augmentation, mnist: MNISTDataModule) -> None:
     images = mnist.train_set.images[:100]
     first = change(images, *STEP, first_row=0)
@@ -161,7 +164,21 @@ def test_it_bends_places_for_themselves() -> None:
     assert float((between - torch.eye(4)).abs().max()) < 0.3  # the ends go their own ways
 
 
-@pytest.mark.parametrize("limits", [{"degrees": -1}, {"scale": 1}, {"bend": -0.1}])
+def test_it_thickens_and_thins_strokes_alike() -> None:
+    bar = torch.zeros(28, 28, dtype=torch.uint8)
+    bar[4:24, 12:16] = 200
+    ink = only(thicken=0.5)(bar.expand(1000, 28, 28), *STEP, first_row=0)
+    across = ink[:, 14].double()  # ends of the bar apart, a thicker one is wider to both sides
+    assert torch.equal(across, across.flip(1))
+    thicker, thinner = across[:, 11], 200 - across[:, 12]
+    assert uniform(thicker - thinner, 100, 1)
+    assert float(torch.minimum(thicker, thinner).max()) == 0  # each does one or the other
+    assert set(across[:, [0, 10, 13]].unique().tolist()) == {0.0, 200.0}  # by one pixel at most
+
+
+@pytest.mark.parametrize(
+    "limits", [{"degrees": -1}, {"scale": 1}, {"bend": -0.1}, {"thicken": 1.1}]
+)
 def test_it_says_which_changes_there_are(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="RandomAffine"):
         RandomAffine(**limits)

@@ -177,9 +177,14 @@ def test_a_checkpoint_is_plain_data_and_says_which_net_it_holds(
 
 
 class Spy(Augmentation):
-    """Changes nothing, and keeps what it was asked under."""
+    """Changes nothing, and keeps what it was asked, and under what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[tuple[int, ...]] = []
 
     def __call__(self, images: Tensor, *step: int, first_row: int) -> Tensor:
+        self.steps.append(step)
         self.autocast = torch.is_autocast_enabled("cpu")
         return images
 
@@ -189,6 +194,18 @@ def test_augmentation_does_not_depend_on_the_precision(mnist: MNISTDataModule) -
     run = trainer(limit_train_batches=1, limit_val_batches=1, precision="bf16-mixed")
     run.fit(MNISTClassifier(KerasCNN((4, 4), 8), augment=spy), mnist)
     assert spy.autocast is False
+
+
+def test_augmentation_ends_after_its_epochs(mnist: MNISTDataModule) -> None:
+    spy = Spy()
+    run = trainer(limit_train_batches=2, limit_val_batches=1, max_epochs=3)
+    run.fit(MNISTClassifier(KerasCNN((4, 4), 8), augment=spy, augment_epochs=1), mnist)
+    assert [step[1:] for step in spy.steps] == [(0, 0), (0, 1)]
+
+
+def test_it_says_how_long_augmentation_can_be() -> None:
+    with pytest.raises(ValueError, match="augment_epochs -1"):
+        MNISTClassifier(KerasCNN((4, 4), 8), augment_epochs=-1)
 
 
 @pytest.mark.slow
