@@ -24,8 +24,8 @@ from torch import Tensor
 
 from mnist_cnn import Adadelta, KerasCNN, MNISTDataModule
 from mnist_cnn.__main__ import keep_freed_memory
-from mnist_cnn.data import GlobalBatchSampler
-from mnist_cnn.randomness import keyed_dropout
+from mnist_cnn.training.global_batches import GlobalBatchSampler
+from mnist_cnn.training.randomness import keyed_dropout
 
 BATCH_SIZE = 128
 

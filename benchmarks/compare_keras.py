@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tb-logs", type=Path, help="where to keep this project's logs")
     args = parser.parse_args(argv)
 
-    from mnist_cnn.sources import prepare_mnist
+    from mnist_cnn.mnist_files import prepare_mnist
 
     prepare_mnist("data")
     keras_python = args.keras_python or keras_environment()

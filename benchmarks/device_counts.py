@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks import programs
 from benchmarks.records import markdown
-from mnist_cnn.randomness import Dropout, keyed_dropout
+from mnist_cnn.training.randomness import Dropout, keyed_dropout
 
 #: (processes, global batch); each batch's first is the run that the others are compared with.
 RUNS = ((1, 128), (2, 128), (4, 128), (1, 126), (3, 126))

@@ -17,8 +17,9 @@ from PIL import Image
 from benchmarks import scenes
 from benchmarks.scenes import Array, Random
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.images import PictureError, normalise
-from mnist_cnn.inference import Probabilities, load_classifier
+from mnist_cnn.digits.decode import PictureError
+from mnist_cnn.digits.normalise import normalise
+from mnist_cnn.use.classifier import Probabilities, load_classifier
 
 SIZE = (480, 360)  # W and H of the pictures
 PEN = 0.09  # of the digit's height

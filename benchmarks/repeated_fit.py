@@ -17,7 +17,8 @@ import mnist_cnn  # noqa: F401  # before torch: see there
 import torch
 
 from mnist_cnn.__main__ import main
-from mnist_cnn.data import LabelledImages, MNISTDataModule
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.training.global_batches import LabelledImages
 
 
 def take_share(share: float) -> None:

@@ -75,7 +75,7 @@ def write_questions(checkpoint: Path, path: Path) -> None:
     import torch
 
     from mnist_cnn.data import MNISTDataModule
-    from mnist_cnn.inference import load_classifier
+    from mnist_cnn.use.classifier import load_classifier
 
     data = MNISTDataModule(str(ROOT / "data"))
     data.prepare_data()

@@ -17,9 +17,9 @@ import matplotlib.pyplot as plt
 import torch
 
 from mnist_cnn import MNISTDataModule
-from mnist_cnn.checkpoints import SHIPPED
-from mnist_cnn.export import BATCH
-from mnist_cnn.inference import load_classifier
+from mnist_cnn.checkpoints.files import SHIPPED
+from mnist_cnn.use.classifier import load_classifier
+from mnist_cnn.use.export import BATCH
 
 COLUMNS = 8
 

@@ -7,10 +7,10 @@ import os
 # Keras net takes 0.9 of the time. Read when torch is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from mnist_cnn.adadelta import Adadelta
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import EnsembleCNN, FastCNN, KerasCNN, RecordCNN, SequentialCNN
+from mnist_cnn.training.adadelta import Adadelta
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,3 +23,5 @@ __all__ = [
     "RecordCNN",
     "SequentialCNN",
 ]
+
+__path__.append(f"{__path__[0]}/former")  # modules' names before they had rooms

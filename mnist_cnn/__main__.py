@@ -34,7 +34,7 @@ def main() -> None:
 
             keras_io.main(sys.argv[1:])
         elif sys.argv[1:2] == ["export"]:
-            from mnist_cnn import export
+            from mnist_cnn.use import export
 
             export.main(sys.argv[2:])
         elif sys.argv[1:2] == ["serve"]:

@@ -30,7 +30,7 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mnist_cnn import __version__
-from mnist_cnn.checkpoints import (
+from mnist_cnn.checkpoints.files import (
     SAFETENSORS,
     SHIPPED,
     CheckpointError,
@@ -38,19 +38,15 @@ from mnist_cnn.checkpoints import (
     described_model,
     read_checkpoint,
 )
-from mnist_cnn.data import MNISTDataModule, check_global_batch
+from mnist_cnn.checkpoints.resume import LastCheckpoint
+from mnist_cnn.checkpoints.run_folder import check_same_run, find_last, lock_run, rewind_logs
+from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.model import MNISTClassifier
-from mnist_cnn.predictions import PredictionWriter
-from mnist_cnn.report import Report
-from mnist_cnn.resume import (
-    LastCheckpoint,
-    check_same_run,
-    find_last,
-    lock_run,
-    rewind_logs,
-)
-from mnist_cnn.runs import log_dir, run_settings, warn
-from mnist_cnn.views import TensorBoardViews
+from mnist_cnn.reports.console import Report
+from mnist_cnn.reports.tensorboard import TensorBoardViews
+from mnist_cnn.training.global_batches import check_global_batch
+from mnist_cnn.training.runs import log_dir, run_settings, warn
+from mnist_cnn.use.predict import PredictionWriter
 
 #: What a command does that is given no configuration: the published run, as in configs/cnn.yaml.
 DEFAULTS = {

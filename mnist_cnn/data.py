@@ -5,142 +5,24 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader
 
-from mnist_cnn.randomness import global_seed, stream_key
-from mnist_cnn.sources import prepare_mnist
+from mnist_cnn.mnist_files import prepare_mnist
+from mnist_cnn.training.global_batches import (
+    Batch,
+    GlobalBatchSampler,
+    LabelledImages,
+)
+from mnist_cnn.training.randomness import global_seed
 
 if TYPE_CHECKING:
-    from mnist_cnn.picture_files import PictureFiles
-
-
-class Batch(NamedTuple):
-    """A rank's share of a global batch."""
-
-    images: Tensor  # (B, 28, 28) uint8, ink bright on dark
-    labels: Tensor  # (B,) int64
-    first_row: int  # the row of the global batch that is the first of this share
-    global_size: int  # images in the global batch, all ranks together
-    chunks: tuple[int, ...] = ()  # images in each chunk of this share; see `exact`
-
-
-class Share(NamedTuple):
-    """Which images a rank takes for a step; fields as in `Batch`."""
-
-    indices: Tensor  # (B,) int64, into the data set
-    first_row: int
-    global_size: int
-    chunks: tuple[int, ...] = ()
-
-
-class LabelledImages(Dataset[Batch]):
-    """Images and labels in memory, a CPU's or a GPU's, fetched a share at a time."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images = images  # (N, 28, 28) uint8
-        self.labels = labels  # (N,) int64
-
-    def to(self, device: torch.device) -> LabelledImages:
-        return LabelledImages(self.images.to(device), self.labels.to(device))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, share: Share) -> Batch:
-        images, labels = self.images[share.indices], self.labels[share.indices]
-        return Batch(images, labels, share.first_row, share.global_size, share.chunks)
-
-
-class GlobalBatchSampler(DistributedSampler[Share]):
-    """Cuts one order of the data set, the same for any number of ranks, into global batches.
-
-    It differs from its parent in what it is for: the parent deals images to the ranks one by one,
-    so that a step's images depend on the number of ranks, and repeats some to make all ranks
-    equal. Here the ranks share each global batch in contiguous rows, none twice, and have the same
-    number of steps; in a last batch that they do not divide, the shares differ by one image.
-
-    Args:
-        dataset: What to draw from.
-        batch_size: Images in a global batch. The last batch of an epoch may have fewer.
-        shuffle: Whether the order is a permutation from (seed, epoch) or that of the data set.
-        num_replicas: Number of ranks.
-        rank: This rank.
-        seed: The run's seed.
-        chunks: If not 0, the shares are made of that many pieces of the global batch.
-        batches_done: Says how many batches of the epoch are to be left out, since a resumed run
-            has them behind it.
-
-    Raises:
-        ValueError: If the ranks do not divide `batch_size`, or `chunks`.
-    """
-
-    def __init__(
-        self,
-        dataset: LabelledImages | PictureFiles,
-        batch_size: int,
-        *,
-        shuffle: bool,
-        num_replicas: int = 1,
-        rank: int = 0,
-        seed: int = 0,
-        chunks: int = 0,
-        batches_done: Callable[[], int] = lambda: 0,
-    ) -> None:
-        super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle, seed=seed)
-        check_global_batch(batch_size, num_replicas, chunks)
-        self.dataset: LabelledImages | PictureFiles
-        self.size = len(dataset)
-        self.batch_size = batch_size
-        self.chunks = chunks
-        self.batches_done = batches_done
-
-    def __len__(self) -> int:
-        return -(-self.size // self.batch_size)
-
-    def __iter__(self) -> Iterator[Share]:
-        order = self._order()
-        if isinstance(self.dataset, LabelledImages):  # all at once: a copy each batch would wait
-            order = order.to(self.dataset.images.device)
-        for indices in order.split(self.batch_size)[self.batches_done() :]:
-            pieces = indices.tensor_split(self.chunks or self.num_replicas)
-            mine = len(pieces) // self.num_replicas
-            first, end = self.rank * mine, (self.rank + 1) * mine
-            first_row = sum(map(len, pieces[:first]))
-            chunks = tuple(map(len, pieces[first:end])) if self.chunks else ()
-            yield Share(torch.cat(pieces[first:end]), first_row, len(indices), chunks)
-
-    def _order(self) -> Tensor:
-        if not self.shuffle:
-            return torch.arange(self.size)
-        generator = torch.Generator().manual_seed(stream_key(self.seed, self.epoch))
-        return torch.randperm(self.size, generator=generator)
-
-
-def check_global_batch(batch_size: int, world_size: int, chunks: int = 0) -> None:
-    """Refuse a global batch that the devices cannot share equally.
-
-    Raises:
-        ValueError: If `world_size` does not divide `batch_size`, or `chunks`.
-    """
-    if batch_size < 1 or batch_size % world_size:
-        nearest = max(1, round(batch_size / world_size)) * world_size
-        raise ValueError(
-            f"--data.batch_size {batch_size} is the global batch, which {world_size} device(s) "
-            f"share equally: choose a multiple of {world_size}, {nearest} for instance"
-        )
-
-    if chunks < 0 or chunks % world_size or chunks > batch_size:
-        raise ValueError(
-            f"--data.chunks {chunks}: must be a multiple of the {world_size} device(s) and at most "
-            f"--data.batch_size {batch_size}, or 0"
-        )
+    from mnist_cnn.digits.files import PictureFiles
 
 
 class MNISTDataModule(LightningDataModule):
@@ -230,7 +112,7 @@ class MNISTDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[Any]:
         if self.predict_path is None:
             return self._loader(self.test_set, self.eval_batch_size)
-        from mnist_cnn.picture_files import PictureFiles, find_files
+        from mnist_cnn.digits.files import PictureFiles, find_files
 
         files = PictureFiles(find_files(self.predict_path))
         return self._loader(files, self.eval_batch_size, workers=files.workers)

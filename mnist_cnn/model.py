@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 
-from mnist_cnn import sparse
-from mnist_cnn.adadelta import Adadelta
-from mnist_cnn.augment import Augmentation
-from mnist_cnn.data import Batch
-from mnist_cnn.exact import ExactSum
+from mnist_cnn.kernels.conv_max_pool import load as load_loops
 from mnist_cnn.nets import ConvMaxPool, describe, logits_over_shifts
-from mnist_cnn.randomness import global_seed, keyed_dropout
-from mnist_cnn.runs import datamodule, gather, warn
+from mnist_cnn.training.adadelta import Adadelta
+from mnist_cnn.training.augment import Augmentation
+from mnist_cnn.training.exact import ExactSum
+from mnist_cnn.training.global_batches import Batch
+from mnist_cnn.training.randomness import global_seed, keyed_dropout
+from mnist_cnn.training.runs import datamodule, gather, warn
 
 NUM_CLASSES = 10
 
@@ -109,7 +109,7 @@ class MNISTClassifier(LightningModule):
     def on_fit_start(self) -> None:
         if self.device.type == "cpu" and any(isinstance(m, ConvMaxPool) for m in self.modules()):
             with self.trainer.precision_plugin.forward_context():
-                sparse.load()  # here, not in the first step: that is a part of the epoch's time
+                load_loops()  # here, not in the first step: that is a part of the epoch's time
 
     def on_train_start(self) -> None:
         if getattr(datamodule(self.trainer), "chunks", 0):

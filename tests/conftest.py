@@ -17,11 +17,11 @@ from lightning.pytorch import Trainer
 os.environ["KERAS_BACKEND"] = "torch"  # before anything imports Keras
 
 from mnist_cnn.__main__ import main
+from mnist_cnn.checkpoints.resume import SIGNALS
 from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.mnist_files import prepare_mnist
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import KerasCNN
-from mnist_cnn.resume import SIGNALS
-from mnist_cnn.sources import prepare_mnist
 
 collect_ignore = ["keras_files"]  # a script, for an environment of its own
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mnist_cnn import Adadelta, adadelta
+from mnist_cnn import Adadelta
+from mnist_cnn.training import adadelta
 
 SETTINGS: dict[str, Any] = {"lr": 0.7, "rho": 0.9, "eps": 1e-6}
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from mnist_cnn.augment import Augmentation, RandomAffine, RandomShift
 from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.training.augment import Augmentation, RandomAffine, RandomShift
 
 STEP = (1, 2, 3)  # seed, epoch, batch
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
-from mnist_cnn.batch_norm import BatchNorm
+from mnist_cnn.nets.layers import BatchNorm
 
 SHARES = (5, 3)  # images of each process: the devices need not divide a batch
 

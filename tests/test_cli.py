@@ -17,7 +17,7 @@ from lightning.pytorch import Trainer
 
 import mnist_cnn
 from mnist_cnn import cli as cli_module
-from mnist_cnn.inference import load_classifier
+from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import CNN, ROOT, SHORT, SMALL, Result
 
 Cli = Callable[..., Result]

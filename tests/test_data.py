@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from mnist_cnn import KerasCNN, MNISTClassifier, MNISTDataModule
-from mnist_cnn.data import Batch, GlobalBatchSampler, LabelledImages, stratified_split
+from mnist_cnn.data import stratified_split
+from mnist_cnn.training.global_batches import Batch, GlobalBatchSampler, LabelledImages
 
 
 def shares(

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from benchmarks.soak import differences, state
-from mnist_cnn.data import GlobalBatchSampler, MNISTDataModule
-from mnist_cnn.exact import ExactSum
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.training.exact import ExactSum
+from mnist_cnn.training.global_batches import GlobalBatchSampler
 from tests.conftest import CNN, Result
 
 Program = Callable[..., Result]

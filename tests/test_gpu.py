@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from benchmarks.soak import differences, state
 from mnist_cnn import Adadelta, KerasCNN, MNISTClassifier, MNISTDataModule
-from mnist_cnn.augment import RandomAffine, RandomShift
-from mnist_cnn.checkpoints import SHIPPED
-from mnist_cnn.inference import Probabilities, load_classifier
-from mnist_cnn.randomness import Dropout, keyed_dropout
+from mnist_cnn.checkpoints.files import SHIPPED
+from mnist_cnn.training.augment import RandomAffine, RandomShift
+from mnist_cnn.training.randomness import Dropout, keyed_dropout
+from mnist_cnn.use.classifier import Probabilities, load_classifier
 from tests.conftest import CNN, Result
 from tests.test_resume import CRASH, LAST, interrupted
 

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from benchmarks import pictures, scenes
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.images import PictureError, is_mnist_form, normalise, open_pictures
-from mnist_cnn.inference import Probabilities, load_classifier
+from mnist_cnn.digits.decode import PictureError, open_pictures
+from mnist_cnn.digits.normalise import is_mnist_form, normalise
+from mnist_cnn.use.classifier import Probabilities, load_classifier
 
 SEVEN = 0  # the first test image
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnist_cnn import KerasCNN, MNISTClassifier, MNISTDataModule
-from mnist_cnn.checkpoints import CheckpointError
+from mnist_cnn.checkpoints.files import CheckpointError
 from mnist_cnn.keras_io import export_keras, import_keras, to_keras
 from mnist_cnn.keras_io.files import KerasFileError
 from mnist_cnn.nets import SequentialCNN

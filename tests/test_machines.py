@@ -19,7 +19,7 @@ import pytest
 from lightning.pytorch import Callback
 
 from benchmarks.soak import differences, state
-from mnist_cnn.checkpoints import read_checkpoint
+from mnist_cnn.checkpoints.files import read_checkpoint
 from tests.conftest import CNN, ROOT, Result
 
 Program = Callable[..., Result]

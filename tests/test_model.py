@@ -13,9 +13,9 @@ from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor, nn
 
 from mnist_cnn import FastCNN, KerasCNN, MNISTClassifier, MNISTDataModule
-from mnist_cnn.augment import Augmentation
-from mnist_cnn.data import Batch, GlobalBatchSampler, LabelledImages
-from mnist_cnn.randomness import Dropout
+from mnist_cnn.training.augment import Augmentation
+from mnist_cnn.training.global_batches import Batch, GlobalBatchSampler, LabelledImages
+from mnist_cnn.training.randomness import Dropout
 
 
 def trainer(folder: Path | None = None, **settings: Any) -> Trainer:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_cnn import EnsembleCNN, FastCNN, KerasCNN, RecordCNN
-from mnist_cnn.checkpoints import described_model
+from mnist_cnn.checkpoints.files import described_model
 from mnist_cnn.nets import describe, logits_over_shifts, make_net
 
 

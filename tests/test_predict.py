@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 from benchmarks.pictures import enlarged
-from mnist_cnn.data import MNISTDataModule, Share
-from mnist_cnn.inference import Probabilities, load_classifier
-from mnist_cnn.picture_files import PictureFiles, find_files
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.digits.files import PictureFiles, find_files
+from mnist_cnn.training.global_batches import Share
+from mnist_cnn.use.classifier import Probabilities, load_classifier
 from tests.conftest import Result
 
 

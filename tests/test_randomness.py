@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_cnn.randomness import Dropout, keyed_dropout, random_bytes, stream_key
+from mnist_cnn.training.randomness import Dropout, keyed_dropout, random_bytes, stream_key
 
 CPU = torch.device("cpu")
 

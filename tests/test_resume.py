@@ -20,7 +20,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from benchmarks.soak import differences, state
-from mnist_cnn.checkpoints import AtomicCheckpointIO, CheckpointError, read_checkpoint
+from mnist_cnn.checkpoints.files import AtomicCheckpointIO, CheckpointError, read_checkpoint
 from tests.conftest import CNN, Result
 
 Program = Callable[..., Result]

@@ -29,10 +29,10 @@ from PIL import Image
 from torch import nn
 
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.inference import load_classifier
 from mnist_cnn.serve.batching import PromptLoop, Requests
 from mnist_cnn.serve.limits import Limits
 from mnist_cnn.serve.reading import Question, read_question
+from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import Result
 from tests.servers import Server, png
 

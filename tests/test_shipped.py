@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from mnist_cnn import KerasCNN, MNISTClassifier, MNISTDataModule
-from mnist_cnn.checkpoints import SHIPPED, read_checkpoint
-from mnist_cnn.export import export
-from mnist_cnn.inference import load_classifier
+from mnist_cnn.checkpoints.files import SHIPPED, read_checkpoint
+from mnist_cnn.use.classifier import load_classifier
+from mnist_cnn.use.export import export
 from tests.conftest import CNN, Result, save
 
 Cli = Callable[..., Result]

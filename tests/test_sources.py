@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import MNIST
 
-from mnist_cnn import sources
-from mnist_cnn.sources import SHA256, MNISTUnavailableError, prepare_mnist
+from mnist_cnn import mnist_files as sources
+from mnist_cnn.mnist_files import SHA256, MNISTUnavailableError, prepare_mnist
 
 LABELS = "t10k-labels-idx1-ubyte"
 
@@ -195,7 +195,9 @@ def test_a_process_that_holds_the_lock_too_long_is_named(
 def test_two_processes_at_once(real: Path, raw: Path, tmp_path: Path) -> None:
     compress(real, raw)
     (raw / LABELS).write_bytes(b"damaged")
-    code = f"from mnist_cnn.sources import prepare_mnist; print(prepare_mnist({str(tmp_path)!r}))"
+    code = (
+        f"from mnist_cnn.mnist_files import prepare_mnist; print(prepare_mnist({str(tmp_path)!r}))"
+    )
     both = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(2)

@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnist_cnn import KerasCNN, sparse
-from mnist_cnn.compiled import compiled_loops
-from mnist_cnn.sparse import conv_max_pool
+from mnist_cnn import KerasCNN
+from mnist_cnn.kernels import conv_max_pool as sparse
+from mnist_cnn.kernels.conv_max_pool import conv_max_pool
+from mnist_cnn.kernels.numba_cache import compiled_loops
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 
@@ -144,8 +145,8 @@ def test_without_numba_the_net_is_the_stock_one(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_numba_that_does_not_work_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mnist_cnn.loops", None)
-    monkeypatch.delattr("mnist_cnn.loops", raising=False)
+    monkeypatch.setitem(sys.modules, "mnist_cnn.kernels.numba_loops", None)
+    monkeypatch.delattr("mnist_cnn.kernels.numba_loops", raising=False)
     with pytest.warns(UserWarning, match="numba does not work"):
         assert compiled_loops.__wrapped__() is None
 

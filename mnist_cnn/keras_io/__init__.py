@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from mnist_cnn.checkpoints import CheckpointError, described_model, read_checkpoint
+from mnist_cnn.checkpoints.files import CheckpointError, described_model, read_checkpoint
 from mnist_cnn.keras_io.files import Array, KerasFileError, KerasModel, read, write
 from mnist_cnn.keras_io.layers import (
     Spec,

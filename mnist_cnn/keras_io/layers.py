@@ -11,7 +11,8 @@ from typing import Any
 from torch import nn
 
 from mnist_cnn.keras_io.files import KerasFileError, KerasModel, Layer, kind_of
-from mnist_cnn.nets import ACTIVATIONS, KerasCNN, SequentialCNN
+from mnist_cnn.nets import KerasCNN, SequentialCNN
+from mnist_cnn.nets.sequential import ACTIVATIONS
 
 Spec = list[dict[str, Any]]
 

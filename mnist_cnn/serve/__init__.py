@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from mnist_cnn.checkpoints import SHIPPED
+from mnist_cnn.checkpoints.files import SHIPPED
 
 PACKAGES = ("fastapi_offline", "litserve", "prometheus_client", "python_multipart")
 KEY_VARIABLE = "MNIST_CNN_API_KEY"

@@ -15,11 +15,11 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
-from mnist_cnn.images import SIDE
-from mnist_cnn.inference import load_classifier
+from mnist_cnn.digits.normalise import SIDE
 from mnist_cnn.serve.batching import PromptLoop
 from mnist_cnn.serve.metrics import BATCH_SIZE
 from mnist_cnn.serve.reading import Question, read_question
+from mnist_cnn.use.classifier import load_classifier
 
 Row = Annotated[list[float], Field(min_length=SIDE, max_length=SIDE)]
 PixelRow = Annotated[

@@ -16,13 +16,14 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 
 from mnist_cnn import __version__
-from mnist_cnn.checkpoints import read_checkpoint
-from mnist_cnn.images import FORMATS, SIDE
-from mnist_cnn.inference import load_classifier
+from mnist_cnn.checkpoints.files import read_checkpoint
+from mnist_cnn.digits.decode import FORMATS
+from mnist_cnn.digits.normalise import SIDE
 from mnist_cnn.serve import metrics
 from mnist_cnn.serve.api import DigitAPI, GuardedDigitAPI
 from mnist_cnn.serve.batching import END, Answers, Requests
 from mnist_cnn.serve.limits import Limits
+from mnist_cnn.use.classifier import load_classifier
 
 PAGE = Path(str(files("mnist_cnn.serve") / "page"))
 DOCS = Path(fastapi_offline.__file__).parent / "static"

@@ -17,7 +17,8 @@ from fastapi import HTTPException, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
-from mnist_cnn.images import SIDE, PictureError, normalise, open_pictures
+from mnist_cnn.digits.decode import PictureError, open_pictures
+from mnist_cnn.digits.normalise import SIDE, normalise
 
 logger = logging.getLogger(__name__)
 

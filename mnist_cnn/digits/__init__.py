@@ -1,0 +1,1 @@
+"""Any picture of a digit in MNIST's own form. Knows nothing of nets."""

@@ -1,0 +1,209 @@
+"""The connected pieces of what could be ink: strokes of a digit, or specks, lines, frames, shadows.
+
+Letters of the shapes: H and W pixels of the picture.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mnist_cnn.digits.background import Array
+
+Mask = NDArray[np.bool_]
+
+MOST_PARTS = 12  # that are judged; more are specks
+EIGHT = np.ones((3, 3))  # neighbours that connect pixels
+
+
+class Part(NamedTuple):
+    """A connected piece of what could be ink."""
+
+    label: int  # its number in the labels
+    box: tuple[slice, slice]
+    area: int  # pixels
+    at_border: float  # share of a side of the picture that it covers, at most
+    score: float = 1.0  # how much like the strokes of a digit it is
+
+
+class Ink(NamedTuple):
+    """What a picture may have for ink, if that is darker (or lighter) than the ground."""
+
+    depth: Array  # (H, W): how far from the ground, in [0, 1]; noise is cut off
+    labels: NDArray[np.int32]  # (H, W): the parts' numbers, 0 for ground
+    parts: list[Part]
+    prior: float = 1.0  # how likely this is by the border alone
+
+    @property
+    def best(self) -> Part:
+        return max(self.parts, key=lambda part: part.score)
+
+
+def label_parts(depth: Array, threshold: float, alone: float | None = None) -> Ink:
+    """Cut what is deeper than `threshold` into connected parts, and judge each.
+
+    A part that is alone gets the score `alone`, if that is given.
+    """
+    mask = without_lines(depth > threshold)
+    labels, count = ndimage.label(mask, structure=EIGHT)
+    if not count:
+        return Ink(depth, labels, [])
+    areas = np.bincount(labels.ravel())[1:]
+    sides = [labels[0], labels[-1], labels[:, 0], labels[:, -1]]
+    at_border = np.max(
+        [np.bincount(side, minlength=count + 1)[1:] / len(side) for side in sides], axis=0
+    )
+    boxes = ndimage.find_objects(labels)
+    within = areas * (at_border < 0.05)
+    least = max(3, 0.03 * (within.max() or areas.max()))
+    largest = [index for index in np.argsort(-areas)[:MOST_PARTS] if areas[index] >= least]
+    parts = []
+    for index in largest:
+        part = Part(index + 1, boxes[index], areas[index], at_border[index])
+        if count > 1 or alone is None:
+            part = part._replace(score=likeness(part, depth, labels))
+        else:
+            part = part._replace(score=alone)
+        parts.append(part)
+    return Ink(depth, labels, parts)
+
+
+def likeness(part: Part, depth: Array, labels: NDArray[np.int32]) -> float:
+    """How much like the strokes of a digit a part is; from 0, or almost, to 1."""
+    strokes = labels[part.box] == part.label
+    length = max(strokes.shape)
+    values = depth[part.box]
+    inside = ndimage.distance_transform_edt(np.pad(strokes, 1))[1:-1, 1:-1]
+    width = 4 * inside[strokes].mean() - 2  # a stroke's pixels are a quarter of it from its edge
+    contrast = values[strokes].mean()
+    sharp = 0.0
+    if min(strokes.shape) > 1:
+        steps = np.hypot(*np.gradient(values))[strokes & (inside < 2)]
+        sharp = np.mean(steps > 0.06 * contrast)
+    return float(
+        (length / max(labels.shape)) ** 0.5
+        * np.clip((0.45 - width / length) / 0.2, 0.05, 1)  # strokes, not a blob
+        * np.clip(2 * sharp - 0.7, 0.05, 1)  # edges all around, unlike light and shadow
+        * contrast
+        * (np.clip(1 - part.at_border, 0.05, 0.6) if part.at_border else 1)
+    )
+
+
+def digit_parts(ink: Ink) -> list[Part]:
+    """The best part, and those that belong to it: a digit may be broken, or a 5 lack a joint."""
+    parts = [part for part in ink.parts if not is_frame(part, ink)] or ink.parts
+    best = max(parts, key=lambda part: part.score)
+    kept = []
+    for part in parts:
+        pairs = zip(part.box, best.box, strict=True)
+        gaps = [max(0, a.start - b.stop, b.start - a.stop) for a, b in pairs]
+        if part is best or (
+            part.area >= 0.04 * best.area
+            and part.score >= 0.02 * best.score
+            and part.at_border <= best.at_border
+            and max(gaps) <= 0.3 * extent(best.box)
+        ):
+            kept.append(part)
+    return kept
+
+
+def is_frame(part: Part, ink: Ink) -> bool:
+    """Whether a part runs along all sides of its box and encloses another."""
+    mask = ink.labels[part.box] == part.label
+    if not hugs(mask, 0.8):
+        return False
+    return any(encloses(part, other) for other in ink.parts)
+
+
+def find_card(ink: Ink) -> Part | None:
+    """A part that is a sheet with something on it rather than strokes, the largest."""
+    part = max(ink.parts, key=lambda part: part.area)
+    mask = ink.labels[part.box] == part.label
+    solid = is_solid(part) and min(mask.shape) > 16 and hugs(mask, 0.7)
+    return part if solid and ndimage.binary_fill_holes(mask).mean() > 0.85 else None
+
+
+def hugs(mask: Mask, share: float) -> bool:
+    """Whether ink runs along `share` of each side of a cropped mask."""
+    band = max(1, max(mask.shape) // 16)
+    sides = (mask[:band], mask[-band:], mask[:, :band].T, mask[:, -band:].T)
+    return min(mask.shape) > 2 * band and all(side.any(axis=0).mean() >= share for side in sides)
+
+
+def encloses(outer: Part, inner: Part) -> bool:
+    """Whether a part's box has another's inside."""
+    pairs = zip(outer.box, inner.box, strict=True)
+    return all(a.start < b.start and b.stop < a.stop for a, b in pairs)
+
+
+def is_sheet(part: Part, inner: Part) -> bool:
+    """Whether a part is what another is written on, rather than strokes around a hole."""
+    return is_solid(part) or (
+        part.area > 12 * inner.area and extent(inner.box) > 0.2 * extent(part.box)
+    )
+
+
+def is_solid(part: Part) -> bool:
+    """Whether a part fills more of its box than strokes do."""
+    rows, columns = part.box
+    return part.area > 0.65 * (rows.stop - rows.start) * (columns.stop - columns.start)
+
+
+def extent(box: tuple[slice, slice]) -> int:
+    """The longer side in pixels."""
+    return max(side.stop - side.start for side in box)
+
+
+def without_lines(mask: Mask) -> Mask:
+    """Take out thin straight lines across the picture, as ruled paper has, but not what they cross.
+
+    A line may rise by 1 in 20.
+    """
+    for transposed in (False, True):
+        m = (mask.T if transposed else mask).astype(np.uint8)
+        width = m.shape[1]
+        if width < 64 or np.mean(m.max(axis=0)) < 0.6:
+            continue
+        thin = m - opened(m, max(4, round(0.035 * width)), axis=0)
+        runs = opened(ndimage.maximum_filter1d(thin, 3, axis=0), width // 5, axis=1) & m
+        joined = ndimage.maximum_filter(runs, (5, width // 2))
+        labels, _ = ndimage.label(joined, structure=EIGHT)
+        lines = np.zeros_like(m)
+        thickest = 0.0
+        for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+            piece = runs[rows, columns] * (labels[rows, columns] == label)
+            length = piece.max(axis=0).sum()
+            if length >= 0.6 * width and rows.stop - rows.start <= 0.15 * width:
+                lines[rows, columns] |= piece
+                thickest = max(thickest, piece.sum() / length)
+        if thickest:
+            # Strokes that cross a line come back: they go on above it and below it.
+            grown = ndimage.maximum_filter1d(lines, 3, axis=0) & m
+            rest = m & (1 - grown)
+            reach = 2 * round(thickest) + 5
+            closed = ndimage.minimum_filter1d(
+                ndimage.maximum_filter1d(rest, reach, axis=0), reach, axis=0
+            )
+            m = rest | (closed & grown)
+            mask = (m.T if transposed else m) > 0
+    return mask
+
+
+def opened(mask: NDArray[np.uint8], length: int, axis: int) -> NDArray[np.uint8]:
+    """The runs along an axis that are at least so long."""
+    eroded = ndimage.minimum_filter1d(mask, length, axis=axis)
+    return ndimage.maximum_filter1d(eroded, length, axis=axis, origin=-1 if length % 2 == 0 else 0)
+
+
+def ring(values: NDArray[Any]) -> NDArray[Any]:
+    """The outermost pixels."""
+    return np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+
+
+def bounds(mask: Mask) -> tuple[int, int, int, int]:
+    """Top, bottom, left and right of what is true, as for slices."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1

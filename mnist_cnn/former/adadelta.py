@@ -1,0 +1,3 @@
+"""Now `mnist_cnn.training.adadelta`."""
+
+from mnist_cnn.training.adadelta import *

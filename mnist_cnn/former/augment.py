@@ -1,0 +1,3 @@
+"""Now `mnist_cnn.training.augment`."""
+
+from mnist_cnn.training.augment import *

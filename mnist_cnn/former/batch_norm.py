@@ -1,0 +1,3 @@
+"""Now `mnist_cnn.nets.layers`."""
+
+from mnist_cnn.nets.layers import *

@@ -1,0 +1,3 @@
+"""Now `mnist_cnn.use.export`."""
+
+from mnist_cnn.use.export import *

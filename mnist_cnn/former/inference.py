@@ -1,0 +1,3 @@
+"""Now `mnist_cnn.use.classifier`."""
+
+from mnist_cnn.use.classifier import *

@@ -1,0 +1,3 @@
+"""Now `mnist_cnn.digits.files`."""
+
+from mnist_cnn.digits.files import *

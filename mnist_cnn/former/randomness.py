@@ -1,0 +1,3 @@
+"""Now `mnist_cnn.training.randomness`."""
+
+from mnist_cnn.training.randomness import *

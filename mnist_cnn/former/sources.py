@@ -1,0 +1,3 @@
+"""Now `mnist_cnn.mnist_files`."""
+
+from mnist_cnn.mnist_files import *

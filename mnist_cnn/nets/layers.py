@@ -1,0 +1,57 @@
+"""Layers that torch does not have.
+
+Letters of the shapes: B images, C channels, H and W pixels, O channels out, P and Q pixels out.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.nn.functional import all_reduce
+
+from mnist_cnn.kernels.conv_max_pool import conv_max_pool
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """``nn.BatchNorm2d`` whose statistics are those of the global batch.
+
+    The same function as ``nn.SyncBatchNorm`` in training, which is for GPUs only; with one device
+    it is ``nn.BatchNorm2d``.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # (B, C, H, W) → (B, C, H, W)
+        if not (self.training and distributed.is_initialized()):
+            return super().forward(input)
+        if distributed.get_world_size() == 1:
+            return super().forward(input)
+        x = input.float() if input.element_size() < 4 else input  # 16 bits are too few for sums
+        # Of each device: how many numbers a channel has, their sum, and that of their squares.
+        count = x.new_full((1,), x.numel() / x.shape[1])
+        sums = [x.sum(dim=(0, 2, 3)), x.square().sum(dim=(0, 2, 3))]
+        total = all_reduce(torch.cat([count, *sums]))
+        count, (mean, square) = total[0].detach(), total[1:].view(2, -1) / total[0].detach()
+        variance = (square - mean.square()).clamp_min(0)
+        self._keep(mean.detach(), (variance * count / (count - 1)).detach())
+        scale = self.weight * (variance + self.eps).rsqrt()
+        shift = self.bias - mean * scale
+        return torch.addcmul(shift[:, None, None], x, scale[:, None, None]).to(input.dtype)
+
+    def _keep(self, mean: Tensor, variance: Tensor) -> None:
+        """Take a batch into the running statistics that evaluation uses."""
+        for running, new in ((self.running_mean, mean), (self.running_var, variance)):
+            running.lerp_(new, self.momentum)  # type: ignore[union-attr,arg-type]
+        self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+
+
+class ConvMaxPool(nn.Conv2d):
+    """Convolution and 2×2 max-pooling, whose gradient leaves out zeros (`kernels`)."""
+
+    def forward(self, input: Tensor) -> Tensor:  # (B, C, H, W) → (B, O, P, Q)
+        return conv_max_pool(input, self.weight, self.bias)
+
+
+class FlattenChannelsLast(nn.Module):
+    """Flattens rows, columns, channels in Keras's order."""
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) → (B, H·W·C)
+        return x.permute(0, 2, 3, 1).flatten(1)

@@ -1,0 +1,1 @@
+"""What is shown of a run: in the terminal and in TensorBoard."""

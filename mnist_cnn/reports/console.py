@@ -1,0 +1,144 @@
+"""What the terminal and the log file show of a run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from shutil import which
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.training.runs import CURVES, curves, datamodule, log_dir
+
+
+class Report(Callback):
+    """Puts a run in the terms of the published one: a line an epoch, and a summary for the end.
+
+    Without a progress bar (in a log file, say) each epoch's line is printed when it ends. The
+    summary of a resumed run has the epochs before the interruption as well.
+    """
+
+    def __init__(self) -> None:
+        self.history: list[
+            dict[str, float]
+        ] = []  # one row an epoch; s: seconds, val_s: of these for validation
+        self.epochs_before = 0  # epochs that the checkpoint had behind it
+        self.epoch_start = 0.0
+        self.elapsed = 0.0  # seconds of the epoch under way that were spent before a resume
+        self.validation_start = 0.0
+        self.validation = 0.0  # seconds of the epoch under way that were spent on validation
+
+    def state_dict(self) -> dict[str, Any]:
+        elapsed = self.elapsed + time.perf_counter() - self.epoch_start
+        return {"history": self.history, "elapsed": elapsed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = list(state_dict["history"])
+        self.epochs_before = len(self.history)
+        self.elapsed = state_dict.get("elapsed", 0.0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and trainer.progress_bar_callback is None:
+            print(_sample_counts(trainer), HEADER, sep="\n", flush=True)
+        self.epoch_start = time.perf_counter()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.epoch_start, self.elapsed, self.validation = time.perf_counter(), 0.0, 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validation += time.perf_counter() - self.validation_start
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        seconds = self.elapsed + time.perf_counter() - self.epoch_start
+        row = {"epoch": trainer.current_epoch + 1.0, "s": seconds, "val_s": self.validation}
+        row |= curves(trainer)
+        self.history.append(row)
+        if trainer.is_global_zero and trainer.progress_bar_callback is None:
+            print(_line(row, trainer.max_epochs), flush=True)
+
+    def summary(self, trainer: Trainer) -> list[str]:
+        """The lines that end a run, once `trainer` has fitted and its progress bar is gone."""
+        lines = ["", _sample_counts(trainer), HEADER]
+        lines += [_line(row, trainer.max_epochs) for row in self.history]
+        if len(self.history) == self.epochs_before:
+            lines.append(
+                f"Nothing was trained: the run had already reached epoch {trainer.current_epoch} "
+                f"of --trainer.max_epochs {trainer.max_epochs}; raise it to train on."
+            )
+        validated = [row for row in self.history if "val/accuracy" in row]
+        if validated:
+            last, best = validated[-1], max(validated, key=lambda row: row["val/accuracy"])
+            if _tests(trainer):
+                lines.append(f"Test loss: {last['val/loss']:.4f}")
+                lines.append(f"Test accuracy: {last['val/accuracy']:.4f}")
+            lines.append(
+                f"Best val_accuracy: {best['val/accuracy']:.4f} (epoch {best['epoch']:.0f})"
+            )
+        if self.history:
+            validation = sum(row.get("val_s", 0.0) for row in self.history)
+            training = sum(row["s"] for row in self.history) - validation
+            lines.append(f"Training took {training:.2f} s, validation {validation:.2f} s.")
+        if folder := log_dir(trainer):
+            lines += ["", f"Logs:        {folder}"]
+            callbacks = trainer.checkpoint_callbacks
+            files = [path for c in callbacks if (path := getattr(c, "best_model_path", ""))]
+            lines += [f"Checkpoint:  {path}" for path in files]
+            if files and not _tests(trainer):
+                command = f"python -m mnist_cnn test --config {folder}/config.yaml"
+                lines.append(f"Test it:     {command} --ckpt_path {files[-1]}")
+            lines.append(f"Look at it:  {_tensorboard()} --logdir {folder.parent.parent}")
+        return lines
+
+
+HEADER = "  epoch       s    loss  accuracy  val_loss  val_accuracy"
+
+
+def _line(row: dict[str, float], max_epochs: int | None) -> str:
+    columns = zip(CURVES, (8, 10, 10, 14), strict=True)
+    figures = "".join(
+        f"{row[tag]:{width}.4f}" if tag in row else " " * (width - 1) + "-"
+        for tag, width in columns
+    )
+    return f"{row['epoch']:4.0f}/{max_epochs:<3}{row['s']:7.1f}{figures}"
+
+
+def _tensorboard() -> str:
+    """The command, also where the environment is not activated."""
+    return "tensorboard" if which("tensorboard") else f"{sys.executable} -m tensorboard.main"
+
+
+def _sample_counts(trainer: Trainer) -> str:
+    data = datamodule(trainer)
+    if not isinstance(data, MNISTDataModule):
+        return ""
+    train, val = data.train_set.images, data.val_set.images
+    origin = "the test images" if data.val_set is data.test_set else "held out of training"
+    share = data.batch_size // trainer.world_size
+    # Fewer than there are with --trainer.limit_train_batches and the like.
+    trained = min(len(train), trainer.num_training_batches * data.batch_size)
+    return (
+        f"Training images: {tuple(train.shape)}, validation images: {tuple(val.shape)}, {origin}\n"
+        f"Train on {trained} samples, validate on {_validated(trainer, data)} samples, "
+        f"in batches of {data.batch_size} = {trainer.world_size} device(s) x {share}"
+    )
+
+
+def _validated(trainer: Trainer, data: MNISTDataModule) -> int:
+    """Images that a validation sees."""
+    batches = sum(trainer.num_val_batches) if trainer.num_val_batches else float("inf")
+    return int(min(len(data.val_set), batches * data.eval_batch_size))
+
+
+def _tests(trainer: Trainer) -> bool:
+    """Whether a validation of this run is a test: on the test images, and on all of them."""
+    data = datamodule(trainer)
+    return (
+        isinstance(data, MNISTDataModule)
+        and data.val_set is data.test_set
+        and _validated(trainer, data) == len(data.test_set)
+    )

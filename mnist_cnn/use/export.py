@@ -1,0 +1,234 @@
+"""A checkpoint as one file for elsewhere: ONNX, torch.export or safetensors.
+
+The first two hold a program ``images`` (N, 28, 28) uint8 → ``probabilities`` (N, 10) float32, for
+any N from 1, with the normalisation of the pixels inside. A safetensors file holds the weights,
+which `mnist_cnn.inference.load_classifier` and ``predict --ckpt_path`` read. Each carries what
+`describe_model` says. A file is put in place only when it was read back and gave the checkpoint's
+answers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mnist_cnn import __version__
+from mnist_cnn.checkpoints.files import SHIPPED, CheckpointError
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.model import MNISTClassifier
+from mnist_cnn.nets import EnsembleCNN, describe
+from mnist_cnn.use.classifier import Probabilities, load_classifier
+
+CHECKED = 1000  # test images on which an exported file must agree with its checkpoint
+TOLERANCE = 1e-5  # of a probability
+BATCH = 250  # images that are computed at once here
+Predict = Callable[[Tensor], Tensor]
+
+
+class ExportError(RuntimeError):
+    """The model cannot be exported, for the reason that the message gives."""
+
+
+def export(
+    checkpoints: Sequence[str | Path],
+    kind: str,
+    out: str | Path,
+    data_dir: str | Path = "data",
+) -> dict[str, str]:
+    """Write a checkpoint's model, or the ensemble of several, in another format, and check it.
+
+    Args:
+        checkpoints: The files, of this project's nets.
+        kind: A name in `FORMATS`.
+        out: Where to write.
+        data_dir: Folder of MNIST, which is fetched if it is not there.
+
+    Returns:
+        The metadata in the file.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be used.
+        ExportError: If `out` cannot be written, a package is missing, or the answers differ.
+    """
+    model, facts = load_ensemble(checkpoints)
+    write, read = FORMATS[kind]
+    out = Path(out)
+    if out.is_dir():
+        raise ExportError(f"--out {out}: is a folder; name a file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
+    except OSError as error:
+        raise ExportError(f"--out {out}: cannot be written: {error.strerror}") from error
+    with folder:
+        temporary = Path(folder.name) / f"model{SUFFIXES[kind]}"
+        data = MNISTDataModule(str(data_dir))
+        data.prepare_data()
+        data.setup()
+        images, labels = data.test_set.images, data.test_set.labels
+        expected = in_batches(Probabilities(model), images)
+        accuracy = float((expected.argmax(dim=1) == labels).float().mean())
+        metadata = describe_model(facts, round(accuracy, 4))
+        try:
+            write(model, temporary, metadata)
+            predict = read(temporary)
+        except ImportError as error:
+            raise ExportError(
+                f"--format {kind} needs the package {error.name}: pip install 'mnist-cnn[export]'"
+            ) from error
+        check(predict, images[:CHECKED], expected[:CHECKED])
+        temporary.replace(out)
+    return metadata
+
+
+def load_ensemble(
+    checkpoints: Sequence[str | Path],
+) -> tuple[MNISTClassifier, dict[str, Any]]:
+    """The model of a checkpoint, or one that averages the probabilities of several; and its facts.
+
+    Raises:
+        CheckpointError: If one cannot be used, or they differ in ``test_shifts``.
+    """
+    models, facts = zip(*map(load_classifier, checkpoints), strict=True)
+    if len(models) == 1:
+        return models[0], facts[0]
+    (shifts, *others) = {model.test_shifts for model in models}
+    if others:
+        raise CheckpointError("the checkpoints of an ensemble must have the same test_shifts")
+    ensemble = EnsembleCNN([model.net for model in models])
+    model = MNISTClassifier(ensemble, test_shifts=shifts).eval()
+    epochs = sum(int(fact["epochs"]) for fact in facts)
+    return model, {"net": describe(ensemble), "test_shifts": shifts, "epochs": epochs}
+
+
+def describe_model(facts: dict[str, Any], test_accuracy: float) -> dict[str, str]:
+    """The metadata of an exported file; all values are texts, ``net`` is JSON."""
+    return {
+        "mnist_cnn_version": __version__,
+        "net": json.dumps(facts["net"]),
+        "test_shifts": json.dumps(facts["test_shifts"]),
+        "epochs": str(facts["epochs"]),
+        "test_accuracy": str(test_accuracy),
+        "input": "images: (N, 28, 28) uint8, ink bright on dark, 0 is the ground",
+        "normalisation": "inside: divided by 255",
+        "output": "probabilities: (N, 10) float32",
+    }
+
+
+def in_batches(predict: Predict, images: Tensor) -> Tensor:
+    """Probabilities of many images."""
+    with torch.inference_mode():
+        return torch.cat([predict(batch) for batch in images.split(BATCH)])
+
+
+def check(predict: Predict, images: Tensor, expected: Tensor) -> None:
+    """Compare an exported program with its checkpoint, in batches and with a single image.
+
+    Raises:
+        ExportError: If an answer differs, or a probability by more than `TOLERANCE`.
+    """
+    found = torch.cat([in_batches(predict, images[:-1]), in_batches(predict, images[-1:])])
+    difference = float((found - expected).abs().max())
+    answers = int((found.argmax(dim=1) != expected.argmax(dim=1)).sum())
+    if answers or not difference <= TOLERANCE:
+        raise ExportError(
+            f"the exported model differs from the checkpoint: {answers} of {len(images)} answers, "
+            f"probabilities by up to {difference:.2g}; nothing was written"
+        )
+
+
+def _write_program(model: MNISTClassifier) -> torch.export.ExportedProgram:
+    """The model as a graph of torch's operators, for any number of images."""
+    module = Probabilities(model).requires_grad_(False)
+    module = module.to(memory_format=torch.contiguous_format)
+    example = torch.zeros(2, 28, 28, dtype=torch.uint8)  # a 1 would be taken for a constant
+    return torch.export.export(
+        module, (example,), dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}}
+    )
+
+
+def _write_torch(model: MNISTClassifier, path: Path, metadata: dict[str, str]) -> None:
+    torch.export.save(
+        _write_program(model), path, extra_files={"metadata.json": json.dumps(metadata)}
+    )
+
+
+def _read_torch(path: Path) -> Predict:
+    return torch.export.load(path).module()
+
+
+def _write_onnx(model: MNISTClassifier, path: Path, metadata: dict[str, str]) -> None:
+    import onnx
+    import onnxscript  # noqa: F401  # torch.onnx names no package when it is missing
+
+    program = torch.onnx.export(
+        _write_program(model),
+        dynamo=True,
+        input_names=["images"],
+        output_names=["probabilities"],
+        verbose=False,
+    )
+    assert program is not None  # with dynamo=True
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, metadata)
+    onnx.save(proto, path)
+
+
+def _read_onnx(path: Path) -> Predict:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(
+        session.run(["probabilities"], {"images": images.numpy()})[0]
+    )
+
+
+def _write_safetensors(model: MNISTClassifier, path: Path, metadata: dict[str, str]) -> None:
+    from safetensors.torch import save
+
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    path.write_bytes(save(weights, metadata={"format": "pt"} | metadata))
+
+
+def _read_safetensors(path: Path) -> Predict:
+    return Probabilities(load_classifier(path)[0])
+
+
+FORMATS = {
+    "onnx": (_write_onnx, _read_onnx),
+    "torch_export": (_write_torch, _read_torch),
+    "safetensors": (_write_safetensors, _read_safetensors),
+}
+SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensors"}
+
+
+def main(args: Sequence[str]) -> None:
+    """The command ``export``."""
+    parser = argparse.ArgumentParser(
+        prog="mnist-cnn export",
+        allow_abbrev=False,
+        description="Write a trained model for elsewhere: uint8 images (N, 28, 28) in, "
+        "probabilities (N, 10) out, checked against the checkpoint on 1,000 test images.",
+    )
+    parser.add_argument(
+        "checkpoint",
+        nargs="*",
+        default=[str(SHIPPED)],
+        help="of one of this project's nets; several: their ensemble, which averages probabilities",
+    )
+    parser.add_argument("--format", required=True, choices=list(FORMATS), help="kind of file")
+    parser.add_argument("--out", required=True, metavar="FILE", help="where to write it")
+    parser.add_argument("--data_dir", default="data", help="folder of MNIST (%(default)s)")
+    given = parser.parse_args(args)
+    metadata = export(given.checkpoint, given.format, given.out, given.data_dir)
+    print(f"{given.out}: {Path(given.out).stat().st_size / 1e6:.1f} MB, {given.format}")
+    for name, text in metadata.items():
+        print(f"  {name}: {text}")
+    print(f"Checked against the model: the same answers to {CHECKED} test images.")
