@@ -17,7 +17,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_cnn.training.runs import CURVES
+from mnist_cnn.reports.curves import CURVES
 
 ROOT = Path(__file__).parent.parent
 PUBLISHED = ROOT / "tb_logs" / "published-keras"

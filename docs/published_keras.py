@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
-from mnist_cnn.training.runs import CURVES
+from mnist_cnn.reports.curves import CURVES
 
 FOLDER = Path(__file__).parent.parent / "tb_logs" / "published-keras"
 IMAGES, STEPS = 60_000, 469  # an epoch

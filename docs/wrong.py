@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from mnist_cnn import MNISTDataModule
-from mnist_cnn.checkpoints.files import SHIPPED
+from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.export import BATCH
 
@@ -52,4 +52,4 @@ def main(checkpoint: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if sys.argv[1:] else SHIPPED)
+    main(Path(sys.argv[1]) if sys.argv[1:] else BUNDLED)

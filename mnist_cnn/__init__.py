@@ -1,16 +1,18 @@
-"""The classic Keras MNIST CNN as PyTorch Lightning software."""
+"""The classic Keras MNIST CNN as PyTorch Lightning software.
 
-import os
+The names below are imported when they are asked for, so that `import mnist_cnn` loads nothing.
+"""
 
-# For how many turns of a loop the OpenMP of torch's Linux builds keeps a core busy that has nothing
-# to do: by default so many that the threads of `sparse` share the core with it. So a step of the
-# Keras net takes 0.9 of the time. Read when torch is loaded.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+from __future__ import annotations
 
-from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.model import MNISTClassifier
-from mnist_cnn.nets import EnsembleCNN, FastCNN, KerasCNN, RecordCNN, SequentialCNN
-from mnist_cnn.training.adadelta import Adadelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mnist_cnn.data import MNISTDataModule
+    from mnist_cnn.model import MNISTClassifier
+    from mnist_cnn.nets import EnsembleCNN, FastCNN, KerasCNN, RecordCNN, SequentialCNN
+    from mnist_cnn.training.adadelta import Adadelta
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,5 +25,16 @@ __all__ = [
     "RecordCNN",
     "SequentialCNN",
 ]
-
 __path__.append(f"{__path__[0]}/former")  # modules' names before they had rooms
+
+_ELSEWHERE = {
+    "Adadelta": "mnist_cnn.training.adadelta",
+    "MNISTClassifier": "mnist_cnn.model",
+    "MNISTDataModule": "mnist_cnn.data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_ELSEWHERE.get(name, "mnist_cnn.nets")), name)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import logging
 import os
+import shlex
 import signal
 import sys
+import traceback
 import warnings
 from typing import Any, NoReturn
 
@@ -16,40 +19,85 @@ PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
+#: Exit statuses: the user's mistake, and a bug (EX_SOFTWARE of BSD's sysexits.h).
+USER_ERROR, BUG = 2, 70
+#: A file system that is full, or not to be written.
+MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+BUG_REPORT = """
+This is a bug of mnist-cnn, not a mistake of yours. Please report it to whom you have the program
+from, with the lines above and this command:
+  {}"""
+
+
 def main() -> None:
-    """Run the command line; a mistake of the user's ends in a line or two, not in a traceback."""
+    """Run the command line.
+
+    A mistake of the user's ends in a line; a bug shows its traceback and asks to be reported.
+    """
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         os.environ["MNIST_CNN_DEBUG"] = "1"  # an environment variable reaches all processes
     end_with_launcher()
     keep_freed_memory()
+    yield_cores()
     quieten()
 
-    from mnist_cnn.cli import MNISTCLI, debugging
-
+    leave_on_signals()
     try:
-        leave_on_signals()
-        if sys.argv[1:2] in (["import-keras"], ["export-keras"]):
-            from mnist_cnn import keras_io
-
-            keras_io.main(sys.argv[1:])
-        elif sys.argv[1:2] == ["export"]:
-            from mnist_cnn.use import export
-
-            export.main(sys.argv[2:])
-        elif sys.argv[1:2] == ["serve"]:
-            from mnist_cnn import serve
-
-            serve.main(sys.argv[2:])
-        else:
-            MNISTCLI()
+        run(sys.argv[1:])
     except Exception as error:
-        if debugging():
+        if os.environ.get("MNIST_CNN_DEBUG", "0") not in ("", "0"):
             raise
-        message = " ".join(str(error).split()) if not str(error).startswith("MNIST:") else error
-        print(f"error: {message or type(error).__name__}", file=sys.stderr)
-        print("(--debug shows the traceback)", file=sys.stderr)
-        sys.exit(1)
+        if (line := users_mistake(error)) is None:
+            traceback.print_exc()
+            print(BUG_REPORT.format(shlex.join(sys.argv)), file=sys.stderr)
+            sys.exit(BUG)
+        print(f"error: {line}", "(--debug shows the traceback)", sep="\n", file=sys.stderr)
+        sys.exit(USER_ERROR)
+
+
+def users_mistake(error: Exception) -> str | None:
+    """What to tell the user of what he or his machine did; None: the error is a bug of ours."""
+    from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+    from mnist_cnn.errors import UserError
+
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        return f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    if isinstance(error, (MisconfigurationException, ModuleNotFoundError)):
+        return " ".join(str(error).split())
+    return None
+
+
+def run(arguments: list[str]) -> None:
+    """Run a command: this project's, or one of Lightning's."""
+    command, rest = arguments[:1], arguments[1:]
+    if command in (["import-keras"], ["export-keras"]):
+        from mnist_cnn import keras_io
+
+        keras_io.main(arguments)
+    elif command == ["export"]:
+        from mnist_cnn.use import export
+
+        export.main(rest)
+    elif command == ["serve"]:
+        from mnist_cnn import serve
+
+        serve.main(rest)
+    elif command == ["configs"]:
+        from mnist_cnn import config_files
+
+        config_files.main(rest)
+    elif command == ["predict"] and rest and not rest[0].startswith("-"):
+        from mnist_cnn.use import predict
+
+        predict.main(rest)
+    else:
+        from mnist_cnn.cli import MNISTCLI
+
+        MNISTCLI()
 
 
 def leave_on_signals() -> None:
@@ -89,6 +137,16 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 32 << 20)  # glibc's maximum
         libc.mallopt(M_TRIM_THRESHOLD, 1 << 30)
+
+
+def yield_cores() -> None:
+    """Let OpenMP's idle threads leave the cores to the threads of `kernels`.
+
+    For how many turns of a loop the OpenMP of torch's Linux builds keeps a core busy that has
+    nothing to do: by default so many that a step of the Keras net takes 1.1 of the time. Read when
+    torch is loaded.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def quieten() -> None:

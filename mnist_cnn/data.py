@@ -5,7 +5,7 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mnist_cnn.errors import UserError
 from mnist_cnn.mnist_files import prepare_mnist
 from mnist_cnn.training.global_batches import (
     Batch,
@@ -20,9 +21,7 @@ from mnist_cnn.training.global_batches import (
     LabelledImages,
 )
 from mnist_cnn.training.randomness import global_seed
-
-if TYPE_CHECKING:
-    from mnist_cnn.digits.files import PictureFiles
+from mnist_cnn.training.trainer_state import batches_done
 
 
 class MNISTDataModule(LightningDataModule):
@@ -43,11 +42,10 @@ class MNISTDataModule(LightningDataModule):
             fixed point, so that any number of devices that divides it trains the same model to the
             bit; without, up to rounding. Each device computes in one thread then. Not for nets
             with batch normalisation. Costs time: see the README.
-        predict_path: What ``predict`` reads instead of the test images: picture files, folders with
-            all that is in them, glob patterns; one, or a list of them.
+        predict_path: Gone: ``python -m mnist_cnn predict PICTURES`` reads pictures.
 
     Raises:
-        ValueError: If a size is out of its range.
+        UserError: If a size is out of its range.
     """
 
     def __init__(
@@ -60,16 +58,20 @@ class MNISTDataModule(LightningDataModule):
         predict_path: str | list[str] | None = None,
     ) -> None:
         super().__init__()
+        if predict_path is not None:
+            raise UserError(
+                f"--data.predict_path {predict_path}: is now a command of its own: "
+                f"python -m mnist_cnn predict {predict_path}"
+            )
         if not 0 <= val_size < 60_000:
-            raise ValueError(f"--data.val_size {val_size}: must be at least 0 and below 60000")
+            raise UserError(f"--data.val_size {val_size}: must be at least 0 and below 60000")
         if min(batch_size, eval_batch_size) < 1:
-            raise ValueError("--data.batch_size and --data.eval_batch_size must be at least 1")
+            raise UserError("--data.batch_size and --data.eval_batch_size must be at least 1")
         self.data_dir = data_dir
         self.batch_size = batch_size
         self.val_size = val_size
         self.eval_batch_size = eval_batch_size
         self.chunks = chunks
-        self.predict_path = predict_path
         self.save_hyperparameters()
         self.train_set: LabelledImages
         self.val_set: LabelledImages
@@ -77,13 +79,10 @@ class MNISTDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fetch and verify the files (one process a machine; safe from several at once)."""
-        if not self._reads_pictures:
-            rank_zero_info(prepare_mnist(self.data_dir))
+        rank_zero_info(prepare_mnist(self.data_dir))
 
     def setup(self, stage: str | None = None) -> None:
         """Read the files and split them, on every rank."""
-        if self._reads_pictures:
-            return
         from torchvision import datasets
 
         class MNIST(datasets.MNIST):
@@ -109,53 +108,31 @@ class MNISTDataModule(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.test_set, self.eval_batch_size)
 
-    def predict_dataloader(self) -> DataLoader[Any]:
-        if self.predict_path is None:
-            return self._loader(self.test_set, self.eval_batch_size)
-        from mnist_cnn.digits.files import PictureFiles, find_files
-
-        files = PictureFiles(find_files(self.predict_path))
-        return self._loader(files, self.eval_batch_size, workers=files.workers)
-
-    @property
-    def _reads_pictures(self) -> bool:
-        """Whether all that is asked for is to predict pictures, so that MNIST is not needed."""
-        predicts = self.trainer is not None and self.trainer.state.fn == "predict"
-        return predicts and self.predict_path is not None
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self.test_dataloader()
 
     def _loader(
-        self,
-        dataset: LabelledImages | PictureFiles,
-        batch_size: int,
-        shuffle: bool = False,
-        workers: int = 0,
-    ) -> DataLoader[Any]:
-        trainer = self.trainer
-        world_size = trainer.world_size if trainer else 1
-        if trainer and isinstance(dataset, LabelledImages):
+        self, dataset: LabelledImages, batch_size: int, shuffle: bool = False
+    ) -> DataLoader[Batch]:
+        rank, ranks = 0, 1
+        if trainer := self.trainer:
+            rank, ranks = trainer.global_rank, trainer.world_size
             # Where the model is: 55 MB, once, instead of a copy each step.
             dataset = dataset.to(trainer.strategy.root_device)
         if not shuffle:  # no figure depends on it, so the devices need not divide what was asked
-            batch_size = -(-batch_size // world_size) * world_size
+            batch_size = -(-batch_size // ranks) * ranks
         sampler = GlobalBatchSampler(
             dataset,
             batch_size,
             shuffle=shuffle,
-            num_replicas=world_size,
-            rank=trainer.global_rank if trainer else 0,
+            num_replicas=ranks,
+            rank=rank,
             seed=global_seed(),
             chunks=self.chunks if shuffle else 0,
+            batches_done=partial(batches_done, trainer) if shuffle and trainer else lambda: 0,
         )
-        if shuffle and trainer:
-            batches = trainer.fit_loop.epoch_loop.batch_progress
-            sampler.batches_done = lambda: batches.current.ready
         # batch_size=None: the sampler's items are whole batches already, fetched by one indexing.
-        return DataLoader(
-            dataset,
-            sampler=sampler,
-            batch_size=None,
-            num_workers=workers,
-        )
+        return DataLoader(dataset, sampler=sampler, batch_size=None)
 
 
 def stratified_split(labels: Tensor, val_size: int) -> tuple[Tensor, Tensor]:

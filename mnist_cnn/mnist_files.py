@@ -24,6 +24,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_info
 
+from mnist_cnn.errors import UserError
+
 #: SHA-256 of each uncompressed file.
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -46,7 +48,7 @@ LOCK_TIMEOUT = 900  # seconds to wait for another process that prepares the same
 Getter = Callable[[str], bytes]
 
 
-class MNISTUnavailableError(RuntimeError):
+class MNISTUnavailableError(UserError):
     """None of the ways led to the four MNIST files; the message names each way and its failure."""
 
 

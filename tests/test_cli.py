@@ -16,7 +16,7 @@ import yaml
 from lightning.pytorch import Trainer
 
 import mnist_cnn
-from mnist_cnn import cli as cli_module
+from mnist_cnn.training import preflight
 from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import CNN, ROOT, SHORT, SMALL, Result
 
@@ -276,14 +276,14 @@ def test_bf16_on_a_cpu_without_it_is_warned_of(
     info.write_text(
         f"model name\t: a CPU\nflags\t\t: fpu {flags}\n" if flags else "Features: asimd"
     )
-    monkeypatch.setattr(cli_module, "CPU_INFO", info)
-    cli_module.check_bf16(Trainer(accelerator="cpu", precision=precision, logger=False))  # type: ignore[arg-type]
+    monkeypatch.setattr(preflight, "CPU_INFO", info)
+    preflight.check_bf16(Trainer(accelerator="cpu", precision=precision, logger=False))  # type: ignore[arg-type]
     assert ("takes many times as long" in capsys.readouterr().err) == warns
 
 
 def test_a_schedule_that_is_shorter_than_the_run_is_refused_before_it_starts(cli: Cli) -> None:
     done = cli("fit", "--config", "configs/fast.yaml", "--trainer.max_epochs=2")
-    assert done.code == 1
+    assert done.code == 2
     assert "--model.lr_scheduler.init_args.total_steps 240: must be the steps of the run, 480" in (
         done.err
     )

@@ -79,7 +79,7 @@ def test_chunks_change_nothing_but_rounding(cli: Program, tmp_path: Path) -> Non
 def test_chunks_that_the_devices_cannot_share_are_refused(cli: Program) -> None:
     devices = ("--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu")
     result = cli("fit", *CNN, "--data.chunks=3", *devices)
-    assert result.code == 1
+    assert result.code == 2
     assert "--data.chunks 3: must be a multiple of the 2 device(s)" in result.err
 
 

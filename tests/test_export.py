@@ -68,7 +68,7 @@ def test_safetensors_in_place_of_a_checkpoint(
         assert cli("predict", "--ckpt_path", checkpoint, *flags).code == 0
     assert answers[0].read_text() == answers[1].read_text()
     refused = cli("fit", "--model.net.filters=[4,8]", "--model.net.hidden=16", "--ckpt_path", out)
-    assert refused.code == 1
+    assert refused.code == 2
     assert "goes on from a .ckpt only" in refused.err
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from benchmarks.soak import differences, state
 from mnist_cnn import Adadelta, KerasCNN, MNISTClassifier, MNISTDataModule
-from mnist_cnn.checkpoints.files import SHIPPED
+from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.training.augment import RandomAffine, RandomShift
 from mnist_cnn.training.randomness import Dropout, keyed_dropout
 from mnist_cnn.use.classifier import Probabilities, load_classifier
@@ -181,7 +181,7 @@ def test_the_model_that_comes_along_reads_the_same_digits(
 
 @pytest.mark.usefixtures("whole_floats")
 def test_a_checkpoint_as_a_function_goes_where_it_is_put(mnist: MNISTDataModule) -> None:
-    probabilities = Probabilities(load_classifier(SHIPPED)[0])
+    probabilities = Probabilities(load_classifier(BUNDLED)[0])
     images = mnist.test_set.images[:200]
     with torch.inference_mode():
         expected = probabilities(images)
@@ -288,7 +288,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     result = cli(*run, f"--trainer.logger.init_args.save_dir={tmp_path / 'undisturbed'}")
     assert result.code == 0, result.err
     (undisturbed,) = tmp_path.glob("undisturbed/*/version_0")
-    for batch, number, code in ((5, signal.SIGTERM, 143), (13, CRASH, 1)):
+    for batch, number, code in ((5, signal.SIGTERM, 143), (13, CRASH, 70)):
         result = cli(*run, LAST, *interrupted(batch, number))
         assert result.code == code, result.err
     result = cli(*run, LAST)

@@ -12,10 +12,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_cnn.reports.curves import CURVES
 from mnist_cnn.reports.drawings import confusion_picture
 from mnist_cnn.reports.tensorboard import _MostConfidentlyWrong
 from mnist_cnn.training.global_batches import Batch
-from mnist_cnn.training.runs import CURVES
 from tests.conftest import ROOT, SHORT, SMALL, Result
 
 

@@ -133,8 +133,8 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     expected = undisturbed(*flags)
     # In the middle of the first epoch, at its end, in the middle of the second one.
     for batch, number, code in (
-        *((5, CRASH, 1), (7, signal.SIGTERM, 143), (8, signal.SIGTERM, 143)),
-        *((13, signal.SIGTERM, 143), (15, CRASH, 1)),
+        *((5, CRASH, 70), (7, signal.SIGTERM, 143), (8, signal.SIGTERM, 143)),
+        *((13, signal.SIGTERM, 143), (15, CRASH, 70)),
     ):
         if batch == 8 and flags == VARIANTS["accumulated"]:
             continue  # asked to stop at 7, it has stopped at 8, where its step ends
@@ -179,7 +179,7 @@ def test_a_damaged_newest_file_gives_way_to_the_one_before(
     for name in ("last.ckpt", "previous.ckpt"):
         last.with_name(name).write_bytes(b"no checkpoint")
     both = cli(*RUN, LAST)
-    assert both.code == 1
+    assert both.code == 2
     assert "previous.ckpt is truncated, damaged" in both.err
 
 
@@ -281,7 +281,7 @@ def test_a_crash_before_the_first_save_is_gone_on_with(
     cli: Program, logs: Path, undisturbed: Callable[..., dict[str, Any]]
 ) -> None:
     expected = undisturbed()
-    assert cli(*RUN, *interrupted(1, CRASH)).code == 1
+    assert cli(*RUN, *interrupted(1, CRASH)).code == 70
     assert cli(*RUN, LAST).code == 0
     assert differences(expected, state(logs / "cnn" / "version_0")) == []
 
@@ -293,7 +293,7 @@ def test_a_run_goes_on_only_as_it_was_started(cli: Program) -> None:
         ("--seed_everything=7", "--seed_everything 1"),
     ):
         result = cli(*RUN, LAST, flag)
-        assert result.code == 1
+        assert result.code == 2
         assert f"was started with {then}" in result.err
 
 
@@ -301,12 +301,12 @@ def test_a_folder_belongs_to_one_run(cli: Program, logs: Path) -> None:
     named = "--trainer.logger.init_args.version=mine"
     assert cli(*RUN, named, *interrupted(5, signal.SIGTERM)).code == 143
     again = cli(*RUN, named)
-    assert again.code == 1
+    assert again.code == 2
     assert "holds a run already" in again.err
     with (logs / "cnn" / "mine" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         busy = cli(*RUN, named, LAST)
-    assert busy.code == 1
+    assert busy.code == 2
     assert "another process trains" in busy.err
     assert cli(*RUN, named, LAST).code == 0
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from mnist_cnn import KerasCNN, MNISTClassifier, MNISTDataModule
-from mnist_cnn.checkpoints.files import SHIPPED, read_checkpoint
+from mnist_cnn.checkpoints.files import BUNDLED, read_checkpoint
 from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.export import export
 from tests.conftest import CNN, Result, save
@@ -21,8 +21,8 @@ Cli = Callable[..., Result]
 
 
 def test_it_is_small_and_says_what_it_is() -> None:
-    assert SHIPPED.stat().st_size < 5e6
-    facts = read_checkpoint(SHIPPED)["metadata"]
+    assert BUNDLED.stat().st_size < 5e6
+    facts = read_checkpoint(BUNDLED)["metadata"]
     assert facts["net"]["class_path"] == "mnist_cnn.nets.RecordCNN"
     assert float(facts["test_accuracy"]) > 0.997
     assert facts["epochs"] == "15"
@@ -44,11 +44,11 @@ def test_predict_takes_it(cli: Cli, mnist: MNISTDataModule, tmp_path: Path) -> N
 def test_it_is_not_taken_for_another_net(cli: Cli) -> None:
     for command in ("predict", "test"):
         refused = cli(command, *CNN)
-        assert refused.code == 1
+        assert refused.code == 2
         assert "where are the weights of this KerasCNN" in refused.err
     larger = ("--model.net=mnist_cnn.RecordCNN", "--model.net.init_args.num_classes=11")
     refused = cli("test", *larger)
-    assert refused.code == 1
+    assert refused.code == 2
     assert "where are the weights of this RecordCNN" in refused.err
 
 
@@ -83,14 +83,14 @@ def test_shifts_can_be_asked_for_of_any_checkpoint(
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "torch_export"])
 def test_it_is_what_export_writes(kind: str, mnist: MNISTDataModule, tmp_path: Path) -> None:
-    metadata = export([SHIPPED], kind, tmp_path / "digits")  # which checks 1,000 answers
+    metadata = export([BUNDLED], kind, tmp_path / "digits")  # which checks 1,000 answers
     assert metadata["test_shifts"] == "1"
-    assert metadata["test_accuracy"] == read_checkpoint(SHIPPED)["metadata"]["test_accuracy"]
+    assert metadata["test_accuracy"] == read_checkpoint(BUNDLED)["metadata"]["test_accuracy"]
 
 
 @pytest.mark.slow
 def test_it_is_as_good_as_it_says(mnist: MNISTDataModule) -> None:
-    model, facts = load_classifier(SHIPPED)
+    model, facts = load_classifier(BUNDLED)
     images, labels = mnist.test_set.images, mnist.test_set.labels
     with torch.inference_mode():
         digits = torch.cat([model(batch).argmax(dim=1) for batch in images.split(250)])

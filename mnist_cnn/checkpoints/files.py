@@ -13,15 +13,16 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from mnist_cnn.errors import UserError
 from mnist_cnn.nets import NETS
 
 SAFETENSORS = ".safetensors"
 #: A model that is trained already: configs/record.yaml's, with seed 1.
-SHIPPED = Path(__file__).parents[1] / "weights" / "record.safetensors"
+BUNDLED = Path(__file__).parents[1] / "weights" / "record.safetensors"
 MAX_NAMED = 3  # weights that an error message names
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """The file cannot be used as a checkpoint, for the reason that the message gives."""
 
 

@@ -26,8 +26,15 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mnist_cnn.checkpoints.files import AtomicCheckpointIO, CheckpointError
-from mnist_cnn.checkpoints.run_folder import LAST, PREVIOUS, event_files
-from mnist_cnn.training.runs import datamodule, gather, log_dir, run_settings
+from mnist_cnn.checkpoints.run_folder import LAST, PREVIOUS, event_files, run_settings
+from mnist_cnn.errors import UserError
+from mnist_cnn.training.trainer_state import (
+    begin_epoch_afresh,
+    datamodule,
+    forget_unbegun,
+    gather,
+    log_dir,
+)
 
 #: What asks a run to stop: a scheduler or `kill`, Ctrl-C, and SLURM before its time limit.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
@@ -48,12 +55,12 @@ class LastCheckpoint(Callback):
             too, and 0 leaves it at that.
 
     Raises:
-        ValueError: If `every_n_train_steps` is negative.
+        UserError: If `every_n_train_steps` is negative.
     """
 
     def __init__(self, every_n_train_steps: int = 100) -> None:
         if every_n_train_steps < 0:
-            raise ValueError(
+            raise UserError(
                 f"--last_checkpoint.every_n_train_steps {every_n_train_steps}: must be at least 0"
             )
         self.every_n_train_steps = every_n_train_steps
@@ -88,9 +95,7 @@ class LastCheckpoint(Callback):
             if trainer.is_global_zero:
                 path.with_name(PREVIOUS).unlink(missing_ok=True)  # another run's
             self._save(trainer)
-        loop = trainer.fit_loop.epoch_loop
-        if loop.batch_progress.current.ready == 0 or loop.batch_progress.is_last_batch:
-            loop.restarting = False  # at the start of an epoch nothing of it is left to be skipped
+        begin_epoch_afresh(trainer)
         # Not Lightning's handlers: that of SIGTERM starts a collective operation in the middle of
         # whatever else is going on, that of SLURM saves in the middle of a step.
         for number in SIGNALS:
@@ -130,14 +135,7 @@ class LastCheckpoint(Callback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        loops = checkpoint["loops"]["fit_loop"]
-        # An epoch or a batch that was announced and not begun has not happened.
-        for name in ("epoch_progress", "epoch_loop.batch_progress"):
-            for count in (loops[name]["total"], loops[name]["current"]):
-                count["ready"] = count["started"]
-        batch = loops["epoch_loop.batch_progress"]
-        if batch["current"]["ready"] < trainer.num_training_batches:
-            batch["is_last_batch"] = False
+        forget_unbegun(checkpoint, trainer.num_training_batches)
         checkpoint["settings"] = run_settings(trainer, datamodule(trainer))
         checkpoint["figures"] = dict(trainer.callback_metrics)
         for logger in trainer.loggers if trainer.is_global_zero else []:

@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, Trainer
+
 from mnist_cnn.checkpoints.files import CheckpointError, read_checkpoint
-from mnist_cnn.training.runs import warn
+from mnist_cnn.errors import UserError, warn
+from mnist_cnn.training.randomness import global_seed
 
 try:
     import fcntl
@@ -18,6 +22,44 @@ except ImportError:  # Windows
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 EVENT_FILES = "events.out.tfevents.*"
+#: Loggers that have a folder for each run.
+FILE_LOGGERS = ("TensorBoardLogger", "CSVLogger")
+
+
+def run_folders(trainer: Namespace) -> list[Path]:
+    """The folders of the runs that a trainer's configuration has made so far, or will make."""
+    logger = file_logger(trainer)
+    default = Path(trainer.default_root_dir or ".")
+    if logger is None:
+        if trainer.logger is True:
+            return [folder for folder in default.glob("lightning_logs/*") if folder.is_dir()]
+        return [default]
+    init_args = logger.init_args
+    save_dir = os.path.expandvars(Path(init_args.save_dir).expanduser())
+    root = Path(save_dir, init_args.get("name") or "")
+    version = init_args.get("version")
+    if version is None:
+        return [folder for folder in root.glob("*") if folder.is_dir()]
+    return [root / (version if isinstance(version, str) else f"version_{version}")]
+
+
+def file_logger(trainer: Namespace) -> Namespace | None:
+    """The configuration of the first logger, whose folder is the run's, if it is to files."""
+    loggers = trainer.logger
+    logger = loggers[0] if isinstance(loggers, list) and loggers else loggers
+    known = isinstance(logger, Namespace) and logger.class_path.rpartition(".")[2] in FILE_LOGGERS
+    return logger if known else None
+
+
+def run_settings(trainer: Trainer, data: LightningDataModule | None) -> dict[str, Any]:
+    """The settings, by their flags, on which depends what a numbered step sees."""
+    hparams: dict[str, Any] = dict(data.hparams) if data else {}
+    of_data = {f"data.{name}": hparams.get(name) for name in ("batch_size", "val_size")}
+    return {
+        "seed_everything": global_seed(),
+        "trainer.limit_train_batches": trainer.limit_train_batches,
+        **of_data,
+    }
 
 
 def find_last(folders: list[Path]) -> tuple[Path, dict[str, Any]] | None:
@@ -59,7 +101,7 @@ def lock_run(folder: Path) -> Iterator[None]:
     Without effect where the system or the file system knows no locks.
 
     Raises:
-        ValueError: If another process trains there.
+        UserError: If another process trains there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
@@ -67,7 +109,7 @@ def lock_run(folder: Path) -> Iterator[None]:
             if fcntl:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ValueError(f"another process trains in {folder}; wait for its end") from error
+            raise UserError(f"another process trains in {folder}; wait for its end") from error
         except OSError:
             pass
         yield

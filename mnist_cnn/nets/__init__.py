@@ -5,19 +5,19 @@ from mnist_cnn.nets.ensemble import EnsembleCNN, logits_over_shifts
 from mnist_cnn.nets.fast_cnn import FastCNN
 from mnist_cnn.nets.keras_cnn import KerasCNN
 from mnist_cnn.nets.known import NETS, make_net
-from mnist_cnn.nets.layers import ConvMaxPool
+from mnist_cnn.nets.layers import load_kernels
 from mnist_cnn.nets.record_cnn import RecordCNN
 from mnist_cnn.nets.sequential import SequentialCNN
 
 __all__ = [
     "NETS",
-    "ConvMaxPool",
     "EnsembleCNN",
     "FastCNN",
     "KerasCNN",
     "RecordCNN",
     "SequentialCNN",
     "describe",
+    "load_kernels",
     "logits_over_shifts",
     "make_net",
 ]

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
+from mnist_cnn.errors import UserError
 from mnist_cnn.nets.describe import describe
 
 
@@ -22,13 +23,13 @@ class EnsembleCNN(nn.Module, HyperparametersMixin):
         nets: The nets; in a configuration each with its ``class_path`` and ``init_args``.
 
     Raises:
-        ValueError: If there is none.
+        UserError: If there is none.
     """
 
     def __init__(self, nets: list[nn.Module]) -> None:
         super().__init__()
         if not nets:
-            raise ValueError("EnsembleCNN: there has to be a net")
+            raise UserError("EnsembleCNN: there has to be a net")
         self._set_hparams({"nets": [describe(net) for net in nets]})
         self.nets = nn.ModuleList(nets)
 

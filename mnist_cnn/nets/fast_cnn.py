@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
+from mnist_cnn.errors import UserError
 from mnist_cnn.nets.layers import ConvMaxPool
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images
@@ -28,7 +29,7 @@ class FastCNN(nn.Module, HyperparametersMixin):
         num_classes: Number of logits.
 
     Raises:
-        ValueError: If `border` is not between 0 and 7.
+        UserError: If `border` is not between 0 and 7.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class FastCNN(nn.Module, HyperparametersMixin):
     ) -> None:
         super().__init__()
         if not 0 <= border <= 7:
-            raise ValueError(f"FastCNN: border is {border}, but must be from 0 to 7")
+            raise UserError(f"FastCNN: border is {border}, but must be from 0 to 7")
         self.border = border
         self.save_hyperparameters(logger=False)
         self.conv1 = nn.Conv2d(1, filters[0], kernel_size=5, stride=2)

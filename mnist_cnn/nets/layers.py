@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
-from mnist_cnn.kernels.conv_max_pool import conv_max_pool
+from mnist_cnn.kernels import conv_max_pool as kernels
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -47,7 +47,7 @@ class ConvMaxPool(nn.Conv2d):
     """Convolution and 2×2 max-pooling, whose gradient leaves out zeros (`kernels`)."""
 
     def forward(self, input: Tensor) -> Tensor:  # (B, C, H, W) → (B, O, P, Q)
-        return conv_max_pool(input, self.weight, self.bias)
+        return kernels.conv_max_pool(input, self.weight, self.bias)
 
 
 class FlattenChannelsLast(nn.Module):
@@ -55,3 +55,9 @@ class FlattenChannelsLast(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) → (B, H·W·C)
         return x.permute(0, 2, 3, 1).flatten(1)
+
+
+def load_kernels(net: nn.Module) -> None:
+    """Load the compiled loops that a net will use on a CPU: a second that its first step saves."""
+    if any(isinstance(module, ConvMaxPool) for module in net.modules()):
+        kernels.load()

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
+from mnist_cnn.errors import UserError
 from mnist_cnn.nets.keras_cnn import keras_init
 from mnist_cnn.nets.layers import FlattenChannelsLast
 from mnist_cnn.training.randomness import Dropout
@@ -34,7 +35,7 @@ class SequentialCNN(nn.Module, HyperparametersMixin):
         layers: The layers, from an image of shape (1, 28, 28) to logits.
 
     Raises:
-        ValueError: If a layer is not understood, or does not take what the one before it gives.
+        UserError: If a layer is not understood, or does not take what the one before it gives.
     """
 
     def __init__(self, layers: list[dict[str, Any]]) -> None:
@@ -49,7 +50,7 @@ class SequentialCNN(nn.Module, HyperparametersMixin):
                         x = module.eval()(x)
                     self.layers.append(module.train())
             except (KeyError, TypeError, RuntimeError) as error:
-                raise ValueError(f"layer {number}, {layer}: {error}") from error
+                raise UserError(f"layer {number}, {layer}: {error}") from error
         self.apply(keras_init)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits

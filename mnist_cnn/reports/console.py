@@ -10,7 +10,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.training.runs import CURVES, curves, datamodule, log_dir
+from mnist_cnn.reports.curves import CURVES, curves
+from mnist_cnn.training.trainer_state import datamodule, log_dir
 
 
 class Report(Callback):

@@ -14,11 +14,13 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from mnist_cnn.model import NUM_CLASSES, MNISTClassifier
+from mnist_cnn.model import MNISTClassifier
+from mnist_cnn.reports.curves import CURVES, curves
 from mnist_cnn.reports.drawings import captioned_images, confusion_picture
 from mnist_cnn.training.global_batches import Batch
+from mnist_cnn.training.metrics import NUM_CLASSES
 from mnist_cnn.training.randomness import global_seed
-from mnist_cnn.training.runs import CURVES, curves, datamodule, gather
+from mnist_cnn.training.trainer_state import datamodule, gather
 
 
 class TensorBoardViews(Callback):

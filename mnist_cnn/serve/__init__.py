@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
-from mnist_cnn.checkpoints.files import SHIPPED
+from mnist_cnn.checkpoints.files import BUNDLED
 
 PACKAGES = ("fastapi_offline", "litserve", "prometheus_client", "python_multipart")
 KEY_VARIABLE = "MNIST_CNN_API_KEY"
@@ -146,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "checkpoint",
         nargs="?",
-        default=str(SHIPPED),
+        default=str(BUNDLED),
         help="a checkpoint of one of this project's nets, or what export wrote as safetensors",
     )
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every computer may ask")

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor
 
+from mnist_cnn.errors import UserError
 from mnist_cnn.training.randomness import random_bytes, stream_key
 
 LAYER = -1  # of the stream of random numbers; dropout layers count from 0
@@ -43,13 +44,13 @@ class RandomShift(Augmentation):
         pixels: The furthest that an image moves, in each direction. What moves in is empty.
 
     Raises:
-        ValueError: If `pixels` is not between 0 and 14, half an image.
+        UserError: If `pixels` is not between 0 and 14, half an image.
     """
 
     def __init__(self, pixels: int = 1) -> None:
         super().__init__()
         if not 0 <= pixels <= 14:
-            raise ValueError(f"RandomShift: pixels is {pixels}, but must be from 0 to 14")
+            raise UserError(f"RandomShift: pixels is {pixels}, but must be from 0 to 14")
         self.save_hyperparameters(logger=False)
         self.pixels = pixels
 
@@ -84,7 +85,7 @@ class RandomAffine(Augmentation):
             as a share of 1, towards the brightest or the darkest of the nine around it.
 
     Raises:
-        ValueError: If one is negative, `scale` not below 1 or `thicken` above 1.
+        UserError: If one is negative, `scale` not below 1 or `thicken` above 1.
     """
 
     KNOTS = 5
@@ -102,7 +103,7 @@ class RandomAffine(Augmentation):
         if min(degrees, pixels, scale, shear, bend, thicken) < 0 or scale >= 1 or thicken > 1:
             given = f"{degrees=}, {pixels=}, {scale=}, {shear=}, {bend=}, {thicken=}"
             limits = "all must be at least 0, scale below 1, and thicken at most 1"
-            raise ValueError(f"RandomAffine: {given}: {limits}")
+            raise UserError(f"RandomAffine: {given}: {limits}")
         self.save_hyperparameters(logger=False)
         self.limits = (math.radians(degrees), pixels, pixels, scale, scale, shear, thicken)
         self.bend = bend

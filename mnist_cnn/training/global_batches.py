@@ -6,12 +6,13 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
+from mnist_cnn.errors import UserError
 from mnist_cnn.training.randomness import stream_key
 
 
@@ -23,6 +24,14 @@ class Batch(NamedTuple):
     first_row: int  # the row of the global batch that is the first of this share
     global_size: int  # images in the global batch, all ranks together
     chunks: tuple[int, ...] = ()  # images in each chunk of this share; see `exact`
+
+    def split(self) -> Iterator[Batch]:
+        """The chunks, each a share of its own."""
+        row = 0
+        for size in self.chunks:
+            images, labels = self.images[row : row + size], self.labels[row : row + size]
+            yield Batch(images, labels, self.first_row + row, self.global_size)
+            row += size
 
 
 class Share(NamedTuple):
@@ -72,12 +81,12 @@ class GlobalBatchSampler(DistributedSampler[Share]):
             has them behind it.
 
     Raises:
-        ValueError: If the ranks do not divide `batch_size`, or `chunks`.
+        UserError: If the ranks do not divide `batch_size`, or `chunks`.
     """
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: LabelledImages,
         batch_size: int,
         *,
         shuffle: bool,
@@ -89,7 +98,7 @@ class GlobalBatchSampler(DistributedSampler[Share]):
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle, seed=seed)
         check_global_batch(batch_size, num_replicas, chunks)
-        self.dataset: Any
+        self.dataset: LabelledImages
         self.size = len(dataset)
         self.batch_size = batch_size
         self.chunks = chunks
@@ -99,9 +108,7 @@ class GlobalBatchSampler(DistributedSampler[Share]):
         return -(-self.size // self.batch_size)
 
     def __iter__(self) -> Iterator[Share]:
-        order = self._order()
-        if isinstance(self.dataset, LabelledImages):  # all at once: a copy each batch would wait
-            order = order.to(self.dataset.images.device)
+        order = self._order().to(self.dataset.images.device)  # a copy each batch would wait
         for indices in order.split(self.batch_size)[self.batches_done() :]:
             pieces = indices.tensor_split(self.chunks or self.num_replicas)
             mine = len(pieces) // self.num_replicas
@@ -121,17 +128,17 @@ def check_global_batch(batch_size: int, world_size: int, chunks: int = 0) -> Non
     """Refuse a global batch that the devices cannot share equally.
 
     Raises:
-        ValueError: If `world_size` does not divide `batch_size`, or `chunks`.
+        UserError: If `world_size` does not divide `batch_size`, or `chunks`.
     """
     if batch_size < 1 or batch_size % world_size:
         nearest = max(1, round(batch_size / world_size)) * world_size
-        raise ValueError(
+        raise UserError(
             f"--data.batch_size {batch_size} is the global batch, which {world_size} device(s) "
             f"share equally: choose a multiple of {world_size}, {nearest} for instance"
         )
 
     if chunks < 0 or chunks % world_size or chunks > batch_size:
-        raise ValueError(
+        raise UserError(
             f"--data.chunks {chunks}: must be a multiple of the {world_size} device(s) and at most "
             f"--data.batch_size {batch_size}, or 0"
         )

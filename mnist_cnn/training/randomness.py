@@ -18,6 +18,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mnist_cnn.errors import UserError
+
 
 def _signed(word: int) -> int:
     """The 64 bits of `word` as the signed number that torch's int64 takes them for."""
@@ -98,13 +100,13 @@ class Dropout(nn.Module):
             a multiple of 1/256, and the units that stay are scaled to match.
 
     Raises:
-        ValueError: If `p` is outside of [0, 1).
+        UserError: If `p` is outside of [0, 1).
     """
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
         if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p is {p}, but must be at least 0 and below 1")
+            raise UserError(f"Dropout: p is {p}, but must be at least 0 and below 1")
         self.p = p
         self.key: Tensor | None = None
         self.first_row = 0

@@ -16,6 +16,7 @@ from mnist_cnn.checkpoints.files import (
 )
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import NETS, logits_over_shifts, make_net
+from mnist_cnn.training.trainer_state import epochs_trained
 
 
 class Probabilities(nn.Module):
@@ -61,7 +62,5 @@ def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
         raise CheckpointError(f"checkpoint {path} describes no net that can be made") from error
     check_fits(checkpoint, model, path)
     model.load_state_dict(checkpoint["state_dict"])
-    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
-    epochs = progress.get("current", {}).get("processed", 0)
-    facts = described | {"epochs": epochs} | checkpoint.get("metadata", {})
+    facts = described | {"epochs": epochs_trained(checkpoint)} | checkpoint.get("metadata", {})
     return model.eval(), facts

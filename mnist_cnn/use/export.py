@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from mnist_cnn import __version__
-from mnist_cnn.checkpoints.files import SHIPPED, CheckpointError
+from mnist_cnn.checkpoints.files import BUNDLED, CheckpointError
 from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.errors import UserError
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import EnsembleCNN, describe
 from mnist_cnn.use.classifier import Probabilities, load_classifier
@@ -32,7 +33,7 @@ BATCH = 250  # images that are computed at once here
 Predict = Callable[[Tensor], Tensor]
 
 
-class ExportError(RuntimeError):
+class ExportError(UserError):
     """The model cannot be exported, for the reason that the message gives."""
 
 
@@ -220,7 +221,7 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument(
         "checkpoint",
         nargs="*",
-        default=[str(SHIPPED)],
+        default=[str(BUNDLED)],
         help="of one of this project's nets; several: their ensemble, which averages probabilities",
     )
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="kind of file")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mnist_cnn.digits.files import Page, PictureBatch, name
 from mnist_cnn.training.global_batches import Batch
-from mnist_cnn.training.runs import gather, log_dir
+from mnist_cnn.training.trainer_state import gather, log_dir
 
 SHOWN = 50  # rows of a table in the terminal; the file has them all
 SUFFIXES = (".csv", ".json")

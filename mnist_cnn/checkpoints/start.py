@@ -1,0 +1,133 @@
+"""What a command starts from: the checkpoint that ``--ckpt_path`` means."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jsonargparse import Namespace
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from mnist_cnn.checkpoints.files import (
+    BUNDLED,
+    SAFETENSORS,
+    CheckpointError,
+    check_fits,
+    described_model,
+    read_checkpoint,
+)
+from mnist_cnn.checkpoints.resume import LastCheckpoint
+from mnist_cnn.checkpoints.run_folder import (
+    check_same_run,
+    find_last,
+    lock_run,
+    rewind_logs,
+    run_folders,
+    run_settings,
+)
+from mnist_cnn.errors import UserError, warn
+from mnist_cnn.training.trainer_state import log_dir
+
+#: For Lightning to find.
+LIGHTNINGS = ("best", "hpc", "registry")
+
+
+class Start(NamedTuple):
+    """The checkpoint that a command starts from."""
+
+    command: str
+    path: str | None = None  # for Lightning; None: from the beginning
+    content: dict[str, Any] | None = None  # None where Lightning is to find the file
+    is_last: bool = False  # the user asked for the newest
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it says of ``--model.…``: defaults, over which configurations and flags win."""
+        described = described_model(self.content) if self.content else None
+        return {f"model.{name}": value for name, value in (described or {}).items()}
+
+    @property
+    def run(self) -> Path | None:
+        """The folder of the run that goes on, if one does."""
+        goes_on = self.command == "fit" and self.is_last and self.path
+        return Path(self.path).parents[1] if goes_on and self.path else None
+
+    def check(self, model: LightningModule) -> None:
+        """See that the checkpoint is one for this command and model.
+
+        Raises:
+            CheckpointError: If it is not.
+        """
+        if self.content is None or self.path is None:
+            if self.is_last:
+                warn("--ckpt_path last: there is no checkpoint yet, starting from the beginning")
+            return
+        if self.command == "fit" and self.path.endswith(SAFETENSORS):
+            raise CheckpointError(
+                f"--ckpt_path {self.path} holds weights, but not the run that made them: fit goes "
+                "on from a .ckpt only"
+            )
+        try:
+            check_fits(self.content, model, self.path)
+        except CheckpointError as error:
+            if self.path != str(BUNDLED):
+                raise
+            net = type(model.net).__name__
+            raise CheckpointError(
+                f"--ckpt_path is missing: where are the weights of this {net}?"
+            ) from error
+        if self.path == str(BUNDLED):
+            rank_zero_only(print)("Without --ckpt_path: the included model", file=sys.stderr)
+
+    @contextlib.contextmanager
+    def run_folder(self, trainer: Trainer, data: LightningDataModule | None) -> Iterator[None]:
+        """Have the folder of the trainer's run for this process alone while this is open.
+
+        The logs of a run that goes on are put back to where its checkpoint was written.
+
+        Raises:
+            UserError: If the folder is another run's, or another process trains in it.
+        """
+        folder = log_dir(trainer) if trainer.is_global_zero else None
+        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        with contextlib.ExitStack() as until_the_end:
+            for path in [c.path(trainer) for c in callbacks if isinstance(c, LastCheckpoint)]:
+                if folder:
+                    until_the_end.enter_context(lock_run(folder))
+                    if path.exists() and not self.run:
+                        raise UserError(
+                            f"{folder} holds a run already: --ckpt_path last goes on with it, "
+                            "another --trainer.logger.init_args.version begins a new one"
+                        )
+            if self.run and self.content:
+                check_same_run(self.content, run_settings(trainer, data))
+                if folder:
+                    rewind_logs(self.run, self.content)
+            yield
+
+
+def choose(given: str | None, command: str, trainer: Namespace) -> Start:
+    """Find and read the checkpoint that a command is to start from.
+
+    Args:
+        given: What the user gave as ``--ckpt_path``.
+        command: A command of Lightning's. All but ``fit`` take the included model by default.
+        trainer: The trainer's configuration, which says where runs are logged.
+
+    Raises:
+        UserError: If there is none, or it cannot be read.
+    """
+    if given is None and command != "fit":
+        given = str(BUNDLED)
+    if given == "last":
+        path, content = find_last(run_folders(trainer)) or (None, None)
+        if path is None and command != "fit":
+            raise UserError("--ckpt_path last: no run has left a checkpoint yet")
+        return Start(command, str(path) if path else None, content, is_last=True)
+    if not given or given in LIGHTNINGS or "://" in given:
+        return Start(command, given)
+    return Start(command, given, read_checkpoint(given))

@@ -1,0 +1,45 @@
+"""Loss and accuracy over all images of an epoch, on all ranks and over interruptions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+NUM_CLASSES = 10
+
+
+class EpochMetrics(MetricCollection):
+    """``loss``, the mean of the images' losses, and ``accuracy``, the share of right answers.
+
+    Args:
+        prefix: Before both names in logs, like ``train/``.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__(
+            {
+                "loss": MeanMetric(nan_strategy="disable"),
+                "accuracy": MulticlassAccuracy(NUM_CLASSES, average="micro", validate_args=False),
+            },
+            prefix=prefix,
+            compute_groups=False,
+        )
+
+    def count(self, losses: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Take in a batch: its losses (B,), logits (B, 10) and labels (B,)."""
+        self.update(value=losses.detach(), preds=logits.detach(), target=labels)
+
+    def counts(self) -> dict[str, Any]:
+        """What this rank has counted so far, on the CPU."""
+        counts = {name: metric.metric_state for name, metric in self.items()}
+        return move_data_to_device(counts, torch.device("cpu"))
+
+    def add_counts(self, counts: dict[str, Any]) -> None:
+        """Add what a rank of an interrupted run had counted."""
+        for name, metric in self.items():
+            metric.merge_state(counts[name])

@@ -1,0 +1,72 @@
+"""The optimizer and the learning rate schedule, as the configuration has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from lightning.pytorch import Trainer
+from torch import nn
+
+from mnist_cnn.errors import UserError, warn
+
+
+class Shared:
+    """A function that copies of a model have in common.
+
+    Callbacks that average weights copy the model, and the command line's functions, which hold
+    parts of the parser, cannot be copied when there are several processes.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
+        return self
+
+
+def configure(
+    weights: Iterable[nn.Parameter],
+    optimizer: Callable[..., Any],
+    lr_scheduler: Callable[..., Any] | None,
+    interval: Literal["epoch", "step"],
+    trainer: Trainer,
+) -> Any:
+    """Make what ``LightningModule.configure_optimizers`` returns.
+
+    Raises:
+        UserError: If a class refuses its settings, or the schedule ends before the run does.
+    """
+    made = _make("--model.optimizer", optimizer, weights)
+    if lr_scheduler is None:
+        return made
+    scheduler = _make("--model.lr_scheduler", lr_scheduler, made)
+    if interval == "step":
+        check_total_steps(scheduler, trainer)
+    monitor = getattr(scheduler, "monitor", None)
+    settings = {"scheduler": scheduler, "interval": interval, "monitor": monitor}
+    return {"optimizer": made, "lr_scheduler": settings}
+
+
+def _make(flag: str, make: Callable[..., Any], argument: Any) -> Any:
+    try:
+        return make(argument)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{flag}: {error}") from error
+
+
+def check_total_steps(scheduler: Any, trainer: Trainer) -> None:
+    """See that a schedule of a number of steps is made for the run.
+
+    Raises:
+        UserError: If the run has more steps, at which it would fail.
+    """
+    total, steps = getattr(scheduler, "total_steps", None), trainer.estimated_stepping_batches
+    flag = f"--model.lr_scheduler.init_args.total_steps {total}"
+    if total and steps > total:
+        raise UserError(f"{flag}: must be the steps of the run, {steps}")
+    if total and steps < total:
+        warn(f"{flag}: the run ends before the schedule does, after {steps} steps")

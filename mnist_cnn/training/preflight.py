@@ -1,0 +1,90 @@
+"""What can be checked before any process, file or step of a run is started."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.accelerators import CPUAccelerator
+
+from mnist_cnn.errors import UserError, warn
+from mnist_cnn.training.global_batches import check_global_batch
+
+#: Processes a core; beyond it they only wait for each other.
+MAX_PROCESSES_PER_CORE = 2
+#: Where Linux says what the CPU can do.
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def check(trainer: Trainer, model: LightningModule, data: Any) -> None:
+    """Refuse what this machine cannot do, and warn of what it does slowly.
+
+    Raises:
+        UserError: If the settings cannot be used together, or not on this machine.
+    """
+    check_cores(trainer)
+    check_bf16(trainer)
+    check_writable(trainer)
+    if trainer.overfit_batches:  # type: ignore[attr-defined]
+        raise UserError(
+            "--trainer.overfit_batches changes which images a step sees, and is not supported; "
+            "--trainer.limit_train_batches trains on less"
+        )
+    check_global_batch(data.batch_size, trainer.world_size, data.chunks)
+    if data.chunks and any("BatchNorm" in type(m).__name__ for m in model.modules()):
+        raise UserError(
+            "--data.chunks is not for nets with batch normalisation, which needs the batch as a "
+            "whole; its statistics are the same on any number of devices without it"
+        )
+    if data.chunks and trainer.precision in ("16-mixed", "16-true"):
+        raise UserError("--data.chunks is not for --trainer.precision 16: take bf16-mixed")
+
+
+def check_cores(trainer: Trainer) -> None:
+    """Refuse more CPU processes than make sense on this machine.
+
+    Raises:
+        UserError: If there are more than two for a core.
+    """
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    most = MAX_PROCESSES_PER_CORE * cores
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
+        raise UserError(
+            f"--trainer.devices {trainer.num_devices}: each is a process, and this machine has "
+            f"{cores} core(s); use at most {most}"
+        )
+
+
+def check_bf16(trainer: Trainer) -> None:
+    """Warn if products in bf16 are asked of a CPU that has none, and imitates them slowly."""
+    if not (isinstance(trainer.accelerator, CPUAccelerator) and "bf16" in str(trainer.precision)):
+        return
+    info = CPU_INFO.read_text() if CPU_INFO.exists() else ""
+    if re.search(r"^flags\b", info, re.MULTILINE) and not re.search(r"\b(avx512|amx)_bf16\b", info):
+        warn(
+            f"--trainer.precision {trainer.precision}: this CPU has no instructions for bf16, and "
+            "takes many times as long so: use --trainer.precision 32-true"
+        )
+
+
+def check_writable(trainer: Trainer) -> None:
+    """Refuse a folder for logs that cannot be written.
+
+    Raises:
+        UserError: If a file cannot be made there.
+    """
+    for logger in trainer.loggers if trainer.is_global_zero else []:
+        folder = Path(getattr(logger, "root_dir", None) or logger.save_dir or ".")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise UserError(
+                f"--trainer.logger.init_args.save_dir: cannot write logs to {folder}: {error}"
+            ) from error

@@ -1,0 +1,73 @@
+"""What Lightning's Trainer does not hand out, or only on all ranks at once.
+
+All that this project reads or sets of Lightning's loop counters is here, as they are in Lightning
+2.6.6; ``tests/test_trainer_state.py`` fails where another release changes them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+
+
+def datamodule(trainer: Trainer) -> LightningDataModule | None:
+    """What ``fit`` was given as its datamodule, if it was."""
+    return trainer.datamodule  # type: ignore[attr-defined]  # set by fit
+
+
+def log_dir(trainer: Trainer) -> Path | None:
+    """The folder of the run's logs. ``Trainer.log_dir`` would have to be asked on all ranks."""
+    folder = trainer.loggers[0].log_dir if trainer.loggers else None
+    return Path(folder) if folder else None
+
+
+def gather(trainer: Trainer, mine: Any) -> list[Any]:
+    """The objects of all ranks, in the order of the ranks."""
+    if trainer.world_size == 1:
+        return [mine]
+    everyone: list[Any] = [None] * trainer.world_size
+    torch.distributed.all_gather_object(everyone, mine)
+    return everyone
+
+
+def batches_done(trainer: Trainer) -> int:
+    """Training batches of the epoch under way that the run has behind it."""
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def is_within_epoch(trainer: Trainer) -> bool:
+    """Whether an epoch of training has been started and not ended."""
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    return epochs.started > epochs.processed
+
+
+def has_validated(trainer: Trainer) -> bool:
+    """Whether this process has validated yet, so that figures of ``val/`` are of this run."""
+    return trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.ready > 0
+
+
+def begin_epoch_afresh(trainer: Trainer) -> None:
+    """After a resume at the start of an epoch: nothing of it is left to be skipped."""
+    loop = trainer.fit_loop.epoch_loop
+    if loop.batch_progress.current.ready == 0 or loop.batch_progress.is_last_batch:
+        loop.restarting = False
+
+
+def forget_unbegun(checkpoint: dict[str, Any], num_training_batches: float) -> None:
+    """Take out of a checkpoint the epoch and the batch that were announced and not begun."""
+    loops = checkpoint["loops"]["fit_loop"]
+    for name in ("epoch_progress", "epoch_loop.batch_progress"):
+        for count in (loops[name]["total"], loops[name]["current"]):
+            count["ready"] = count["started"]
+    batch = loops["epoch_loop.batch_progress"]
+    if batch["current"]["ready"] < num_training_batches:
+        batch["is_last_batch"] = False
+
+
+def epochs_trained(checkpoint: dict[str, Any]) -> int:
+    """The whole epochs that a checkpoint of Lightning's has behind it; 0 if it does not say."""
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
+    return progress.get("current", {}).get("processed", 0)
