@@ -89,7 +89,7 @@ class MNISTClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         schedule = self.lr_scheduler, self.lr_scheduler_interval
-        return configure(self.parameters(), self.optimizer, *schedule, self.trainer)
+        return configure(self.parameters(), self.optimizer, *schedule, self._trainer)
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 28, 28) uint8 → (B, 10) logits
         x = images.unsqueeze(1).to(self.dtype, memory_format=torch.channels_last)

@@ -290,3 +290,23 @@ def test_a_schedule_that_is_shorter_than_the_run_is_refused_before_it_starts(cli
     done = cli("fit", "--config", "configs/fast.yaml", *SHORT[2:])
     assert done.code == 0, done.err
     assert "the run ends before the schedule does, after 3 steps" in done.err
+
+
+def test_a_bug_is_not_taken_for_a_mistake(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'x'")
+
+    monkeypatch.setattr(preflight, "check_cores", broken)
+    result = cli("fit", *SHORT)
+    assert result.code == 70
+    assert "Traceback" in result.err
+    assert "AttributeError" in result.err
+    assert "This is a bug of mnist-cnn" in result.err
+    assert "error: " not in result.err.lower().replace("attributeerror: ", "")
+
+
+def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:
+    flags = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=-1")
+    result = cli("fit", *SHORT, *SMALL, *flags)
+    mistake(result, "--model.optimizer", "Invalid learning rate: -1")
+    assert result.code == 2

@@ -59,7 +59,7 @@ def test_it_is_measured_where_no_checkpoint_is_named(
     flags = (f"--trainer.limit_{part}_batches=4", "--data.eval_batch_size=250")
     done = cli(command, *flags)
     assert done.code == 0, done.err
-    assert "the model that comes along" in done.err
+    assert "the included model" in done.err
     (accuracy,) = re.findall(r"/accuracy\D+([\d.]+)", done.out)
     assert float(accuracy) > 0.99
 

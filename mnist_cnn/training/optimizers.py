@@ -33,7 +33,7 @@ def configure(
     optimizer: Callable[..., Any],
     lr_scheduler: Callable[..., Any] | None,
     interval: Literal["epoch", "step"],
-    trainer: Trainer,
+    trainer: Trainer | None,
 ) -> Any:
     """Make what ``LightningModule.configure_optimizers`` returns.
 
@@ -44,7 +44,7 @@ def configure(
     if lr_scheduler is None:
         return made
     scheduler = _make("--model.lr_scheduler", lr_scheduler, made)
-    if interval == "step":
+    if interval == "step" and trainer:
         check_total_steps(scheduler, trainer)
     monitor = getattr(scheduler, "monitor", None)
     settings = {"scheduler": scheduler, "interval": interval, "monitor": monitor}
