@@ -12,6 +12,7 @@ import signal
 import sys
 import traceback
 import warnings
+from importlib import import_module
 from typing import Any, NoReturn
 
 LAUNCHER = "MNIST_CNN_LAUNCHER"  # environment variable: process number
@@ -71,33 +72,27 @@ def users_mistake(error: Exception) -> str | None:
     return None
 
 
+#: This project's commands, and the modules whose `main` they are; Lightning has the others.
+COMMANDS = {
+    "configs": "mnist_cnn.config_files",
+    "export": "mnist_cnn.use.export",
+    "export-keras": "mnist_cnn.keras_io",
+    "import-keras": "mnist_cnn.keras_io",
+    "predict": "mnist_cnn.use.predict",  # of pictures
+    "serve": "mnist_cnn.serve",
+}
+
+
 def run(arguments: list[str]) -> None:
     """Run a command: this project's, or one of Lightning's."""
-    command, rest = arguments[:1], arguments[1:]
-    if command in (["import-keras"], ["export-keras"]):
-        from mnist_cnn import keras_io
-
-        keras_io.main(arguments)
-    elif command == ["export"]:
-        from mnist_cnn.use import export
-
-        export.main(rest)
-    elif command == ["serve"]:
-        from mnist_cnn import serve
-
-        serve.main(rest)
-    elif command == ["configs"]:
-        from mnist_cnn import config_files
-
-        config_files.main(rest)
-    elif command == ["predict"] and rest and not rest[0].startswith("-"):
-        from mnist_cnn.use import predict
-
-        predict.main(rest)
-    else:
-        from mnist_cnn.cli import MNISTCLI
-
-        MNISTCLI()
+    command, *rest = arguments or [""]
+    if command in COMMANDS:
+        module = import_module(COMMANDS[command])
+        if command.endswith("-keras"):
+            return module.main(arguments)
+        if command != "predict" or module.takes(rest):
+            return module.main(rest)
+    import_module("mnist_cnn.cli").MNISTCLI()
 
 
 def leave_on_signals() -> None:

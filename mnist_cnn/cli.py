@@ -33,7 +33,7 @@ from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.reports.console import Report
 from mnist_cnn.reports.tensorboard import TensorBoardViews
 from mnist_cnn.training import preflight
-from mnist_cnn.use.predict import PredictionWriter
+from mnist_cnn.use.prediction_writer import PredictionWriter
 
 
 class ArgumentParser(LightningArgumentParser):

@@ -22,6 +22,7 @@ from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.mnist_files import prepare_mnist
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import KerasCNN
+from mnist_cnn.use.predict import takes
 
 collect_ignore = ["keras_files"]  # a script, for an environment of its own
 
@@ -159,9 +160,10 @@ def cli(
     """Run a command in this process, with its logs in a folder of the test's own."""
 
     def run(*arguments: str | Path) -> Result:
-        monkeypatch.setattr(sys, "argv", ["mnist-cnn", *map(str, arguments), *to(logs, arguments)])
         code = 0
         try:
+            command = ["mnist-cnn", *map(str, arguments), *to(logs, arguments)]
+            monkeypatch.setattr(sys, "argv", command)
             main()
         except SystemExit as stop:
             code = int(stop.code or 0)
@@ -186,4 +188,6 @@ def to(logs: Path, arguments: tuple[str | Path, ...]) -> list[str]:
     """The flag that sends a command's logs to `logs`, where the command takes it."""
     has_logs = any(a in ("fit", "validate", "test", "predict") for a in arguments)
     given = any("save_dir" in str(a) or "logger=" in str(a) for a in arguments)
+    if "predict" in arguments and takes([str(a) for a in arguments[1:]]):
+        return []
     return [f"--trainer.logger.init_args.save_dir={logs}"] if has_logs and not given else []

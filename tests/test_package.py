@@ -40,7 +40,7 @@ def test_importing_it_changes_nothing() -> None:
 
 def test_a_name_that_it_does_not_have() -> None:
     with pytest.raises(ImportError, match="NoSuchCNN"):
-        from mnist_cnn import NoSuchCNN  # type: ignore[attr-defined]  # noqa: F401
+        from mnist_cnn import NoSuchCNN  # noqa: F401
 
 
 @pytest.mark.parametrize(

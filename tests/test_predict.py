@@ -14,8 +14,7 @@ from PIL import Image
 
 from benchmarks.pictures import enlarged
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.digits.files import PictureFiles, find_files
-from mnist_cnn.training.global_batches import Share
+from mnist_cnn.digits.files import find_files, read_files
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from tests.conftest import Result
 
@@ -57,8 +56,8 @@ def test_predictions_of_pictures(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "answers.csv"
-    paths = f"--data.predict_path=[{photos}, {tmp_path}/missing.png]"
-    result = cli("predict", "--ckpt_path", small_net, paths, "--predictions.path", path)
+    paths = (photos, tmp_path / "missing.png")
+    result = cli("predict", *paths, "--ckpt_path", small_net, "--out", path)
     assert result.code == 3, result.err
     failed = [line for line in result.err.splitlines() if line.startswith("error: ")]
     assert failed == [
@@ -73,8 +72,8 @@ def test_predictions_of_pictures(
     assert [row["file"] for row in rows] == [str(photos / name) for name in names]
     assert [row["page"] for row in rows] == ["1", "1", "1", "2"]
     probabilities = np.array([[float(row[f"p{digit}"]) for digit in range(10)] for row in rows])
-    files = PictureFiles(find_files(str(photos)))
-    images = files[Share(torch.arange(len(files)), 0, len(files))].images
+    pages = read_files(find_files(str(photos)))
+    images = torch.stack([page.image for page in pages if page.image is not None])
     with torch.inference_mode():
         expected = Probabilities(load_classifier(small_net)[0])(images)
     np.testing.assert_allclose(probabilities, expected.numpy(), rtol=0, atol=2e-6)
@@ -83,14 +82,14 @@ def test_predictions_of_pictures(
     assert table[0].split() == ["file", "digit", "confidence", *map(str, range(10))]
     assert table[3].startswith(f"{photos}/pages.tif, page 1")
     assert table[-1] == f"4 predictions: {path}"
+    assert {p.name for p in tmp_path.iterdir()} == {"photos", "answers.csv"}  # and no logs
 
 
 def test_json_and_success(
     cli: Callable[..., Result], small_net: Path, photos: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "answers.json"
-    pattern = f"--data.predict_path={photos}/**/[ab].*"
-    result = cli("predict", "--ckpt_path", small_net, pattern, "--predictions.path", path)
+    result = cli("predict", f"{photos}/**/[ab].*", "--ckpt_path", small_net, "--out", path)
     assert result.code == 0, result.err
     rows = json.loads(path.read_text())
     assert [Path(row["file"]).name for row in rows] == ["a.png", "b.jpg"]
@@ -103,41 +102,57 @@ def test_json_and_success(
 def test_nothing_can_be_used(cli: Callable[..., Result], small_net: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     path = tmp_path / "answers.csv"
-    folder = f"--data.predict_path={tmp_path}/empty"
-    result = cli("predict", "--ckpt_path", small_net, folder, "--predictions.path", path)
-    assert result.code == 3
+    result = cli("predict", tmp_path / "empty", "--ckpt_path", small_net, "--out", path)
+    assert result.code == 2
     assert f"error: {tmp_path}/empty is a folder with no file in it" in result.err
-    assert path.read_text().startswith("file,page,digit,confidence,p0,")
+    assert "error: none of 1 pictures can be used" in result.err
+    assert not path.exists()
 
 
 def test_mistakes(cli: Callable[..., Result], small_net: Path) -> None:
-    missing = cli("predict", "--data.predict_path=x.png")  # by the model that comes along
-    assert missing.code == 3
+    missing = cli("predict", "x.png")  # by the included model
+    assert missing.code == 2
     assert "x.png does not exist" in missing.err
-    other = cli("predict", "--ckpt_path", small_net, "--predictions.path=x.txt")
-    assert other.code in (1, 2)
-    assert "--predictions.path x.txt: must end in .csv or .json" in other.err
+    for flag, *command in (
+        ("--predictions.path", "predict", "--ckpt_path", str(small_net)),
+        ("--out", "predict", "x.png"),
+    ):
+        other = cli(*command, f"{flag}=x.txt")
+        assert other.code == 2
+        assert f"{flag} x.txt: must end in .csv or .json" in other.err
+    for bad in (("--accelerator=tpu",), ("--test_shifts=15",), ("--oout=x.csv",)):
+        assert cli("predict", "x.png", *bad).code == 2
+    former = cli("predict", "--data.predict_path=x.png")
+    assert former.code == 2
+    assert "python -m mnist_cnn predict x.png" in former.err
+    beside = cli("predict", "--accelerator=cpu", "x.png")  # options first
+    assert "x.png does not exist" in beside.err
+
+
+def test_a_table_that_cannot_be_written(
+    cli: Callable[..., Result], small_net: Path, photos: Path
+) -> None:
+    into = photos / "a.png" / "answers.csv"
+    result = cli("predict", photos / "a.png", "--ckpt_path", small_net, "--out", into)
+    assert result.code == 2
+    assert f"error: {into}: cannot be written: File exists" in result.err
 
 
 @pytest.mark.slow
-def test_ranks_share_the_files(
-    program: Callable[..., Result], small_net: Path, mnist: MNISTDataModule, tmp_path: Path
+def test_ranks_share_the_test_images(
+    program: Callable[..., Result], small_net: Path, tmp_path: Path
 ) -> None:
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for index, (picture, _) in enumerate(enlarged(mnist, 11)):
-        picture.save(folder / f"{index:02}.png")
-    (folder / "05.png").write_bytes(b"")
     flags = ["--trainer.accelerator=cpu", "--data.eval_batch_size=4"]
+    flags += ["--trainer.limit_predict_batches=3"]
     found = []
     for devices in ([], ["--trainer.devices=2", "--trainer.strategy=ddp"]):
         path = tmp_path / f"{len(devices)}.csv"
-        paths = [f"--data.predict_path={folder}", "--predictions.path", path]
-        result = program("predict", "--ckpt_path", small_net, *paths, *flags, *devices)
-        assert result.code == 3, result.err
-        assert result.err.count("05.png is empty") == 1
-        assert result.out.count("10 predictions:") == 1
+        path_flag = ["--predictions.path", path]
+        result = program("predict", "--ckpt_path", small_net, *path_flag, *flags, *devices)
+        assert result.code == 0, result.err
+        assert result.out.count("12 predictions:") == 1
         found.append(path.read_text())
+    assert len(found[0].splitlines()) == 13
     assert found[0] == found[1]
 
 
@@ -152,11 +167,10 @@ def test_ten_thousand_pictures(
         picture.save(folder / f"{index:05}.png", compress_level=1)
         labels.append(label)
     path = tmp_path / "answers.csv"
-    paths = [f"--data.predict_path={folder}", "--predictions.path", path]
-    flags = [*paths, "--trainer.accelerator=cpu"]
-    result = program("predict", "--ckpt_path", trained, *flags, timeout=600)
+    flags = ("--out", path, "--accelerator=cpu")
+    result = program("predict", folder, "--ckpt_path", trained, *flags, timeout=600)
     assert result.code == 0, result.err
-    assert "… and 9950 more" in result.out
+    assert "... and 9950 more" in result.out
     with path.open() as file:
         rows = list(csv.DictReader(file))
     assert [Path(row["file"]).name for row in rows] == [

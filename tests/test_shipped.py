@@ -35,7 +35,7 @@ def test_predict_takes_it(cli: Cli, mnist: MNISTDataModule, tmp_path: Path) -> N
         picture = Image.fromarray(255 - mnist.test_set.images[index].numpy())
         picture.resize((112, 112)).save(folder / f"{index:02}.png")
     table = tmp_path / "digits.csv"
-    done = cli("predict", f"--data.predict_path={folder}", "--predictions.path", table)
+    done = cli("predict", folder, "--out", table)
     assert done.code == 0, done.err
     digits = [int(row["digit"]) for row in csv.DictReader(table.open())]
     assert digits == mnist.test_set.labels[:20].tolist()

@@ -70,8 +70,8 @@ def test_the_counters_at_each_hook(mnist: MNISTDataModule, tmp_path: Path) -> No
         ("batch", 1, True, False),
         ("batch", 2, True, False),
         ("epoch", 2, False, True),
-        ("batch", 1, True, True),
-        ("batch", 2, True, True),
+        ("batch", 1, True, False),
+        ("batch", 2, True, False),
         ("end", 2, False, True),
     ]
 

@@ -9,13 +9,15 @@ from typing import BinaryIO
 
 from PIL import Image, ImageOps, ImageSequence
 
+from mnist_cnn.errors import UserError
+
 MAX_PIXELS = 64_000_000  # of a file, all pages together: 200 MB as RGB; more is not decoded
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # and no others: some run programs
 SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"RIFF", b"II*", b"MM\0*", b"BM", b"GIF8")
 LARGE = 1600  # pixels of the longer side; no digit needs more
 
 
-class PictureError(ValueError):
+class PictureError(UserError):
     """The picture cannot be used, for the reason that the message gives."""
 
 

@@ -1,42 +1,55 @@
-"""Picture files as batches that ``predict`` takes: found, decoded and normalised in parallel."""
+"""Picture files: found, decoded and normalised, in parallel where there are many."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from mnist_cnn.digits.decode import PictureError, open_pictures
-from mnist_cnn.digits.normalise import SIDE, normalise
-from mnist_cnn.training.global_batches import Share
+from mnist_cnn.digits.normalise import normalise
 
 FILES_PER_WORKER = 64  # fewer are read before a further process has started
 
 
 class Page(NamedTuple):
-    """One picture of a file."""
+    """One picture of a file: an image in MNIST's form, or why there is none."""
 
     file: str
     page: int  # from 1
     pages: int  # of the file
+    image: Tensor | None = None  # (28, 28) uint8, ink bright on dark
+    failure: str = ""
+
+    @property
+    def name(self) -> str:
+        """What to call it in a table."""
+        return self.file if self.pages == 1 else f"{self.file}, page {self.page}"
 
 
-class PictureBatch(NamedTuple):
-    """A rank's share of a batch of files. A file with several pages has several images."""
+def read_file(file: str) -> list[Page]:
+    """All pages of a file, at least one."""
+    try:
+        pictures = open_pictures(Path(file))
+    except PictureError as error:
+        return [Page(file, 1, 1, failure=str(error))]
+    pages = []
+    for number, picture in enumerate(pictures, start=1):
+        page = Page(file, number, len(pictures))
+        try:
+            pages.append(page._replace(image=normalise(picture)))
+        except PictureError as error:
+            pages.append(page._replace(failure=str(error)))
+    return pages
 
-    images: Tensor  # (B, 28, 28) uint8, ink bright on dark
-    pages: list[Page]  # B
-    failures: list[str]  # a line for each file or page that cannot be used
 
-
-class PictureFiles(Dataset[PictureBatch]):
-    """Files read when they are asked for, a share at a time."""
+class PictureFiles(Dataset[list[Page]]):
+    """Files that are read when they are asked for."""
 
     def __init__(self, files: list[str]) -> None:
         self.files = files
@@ -44,36 +57,21 @@ class PictureFiles(Dataset[PictureBatch]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, share: Share) -> PictureBatch:
-        images: list[Tensor] = []
-        pages: list[Page] = []
-        failures: list[str] = []
-        for file in (self.files[index] for index in share.indices.tolist()):
-            try:
-                pictures = open_pictures(Path(file))
-            except PictureError as error:
-                failures.append(f"{file} {error}")
-                continue
-            for number, picture in enumerate(pictures, start=1):
-                page = Page(file, number, len(pictures))
-                try:
-                    images.append(normalise(picture))
-                    pages.append(page)
-                except PictureError as error:
-                    failures.append(f"{name(page)} {error}")
-        stacked = torch.stack(images) if images else torch.zeros(0, SIDE, SIDE, dtype=torch.uint8)
-        return PictureBatch(stacked, pages, failures)
-
-    @property
-    def workers(self) -> int:
-        """Processes that it pays to read with; 0 stands for none but this one."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        return min(cores, len(self) // FILES_PER_WORKER)
+    def __getitem__(self, index: int) -> list[Page]:
+        return read_file(self.files[index])
 
 
-def name(page: Page) -> str:
-    """What to call a page in a table."""
-    return page.file if page.pages == 1 else f"{page.file}, page {page.page}"
+def read_files(files: list[str]) -> Iterator[Page]:
+    """The pages of files in their order, read by as many processes as it pays to start."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    workers = min(cores, len(files) // FILES_PER_WORKER)
+    for pages in DataLoader(PictureFiles(files), batch_size=1, num_workers=workers, collate_fn=one):
+        yield from pages
+
+
+def one(batch: list[list[Page]]) -> list[Page]:
+    """The pages of the one file of a batch."""
+    return batch[0]
 
 
 def find_files(paths: str | Iterable[str]) -> list[str]:

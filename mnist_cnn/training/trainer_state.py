@@ -45,7 +45,7 @@ def is_within_epoch(trainer: Trainer) -> bool:
 
 
 def has_validated(trainer: Trainer) -> bool:
-    """Whether this process has validated yet, so that figures of ``val/`` are of this run."""
+    """Whether the epoch under way has been validated."""
     return trainer.fit_loop.epoch_loop.val_loop.batch_progress.total.ready > 0
 
 

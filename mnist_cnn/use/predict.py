@@ -1,127 +1,136 @@
-"""Where predictions go."""
+"""``python -m mnist_cnn predict digit.png photos/``: the digits in pictures."""
 
 from __future__ import annotations
 
-import csv
-import json
+import argparse
 import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mnist_cnn.digits.files import Page, PictureBatch, name
-from mnist_cnn.training.global_batches import Batch
-from mnist_cnn.training.trainer_state import gather, log_dir
+from mnist_cnn.checkpoints.files import BUNDLED
+from mnist_cnn.digits.files import Page, find_files, read_files
+from mnist_cnn.errors import UserError
+from mnist_cnn.use.classifier import Probabilities, load_classifier
+from mnist_cnn.use.tables import check_suffix, write_table
 
-SHOWN = 50  # rows of a table in the terminal; the file has them all
-SUFFIXES = (".csv", ".json")
-
-
-class Predicted(NamedTuple):
-    """What a rank has predicted of a batch."""
-
-    probabilities: Tensor  # (B, 10)
-    pages: list[Page]  # B, or none if these are the test images
-    failures: list[str]
+SHOWN = 50  # rows of the table in the terminal
+BATCH = 250  # pictures that are computed at once
+#: Exit status if some pictures could not be used, and others could.
+SOME_FAILED = 3
 
 
-class PredictionWriter(Callback):
-    """Writes predictions: index or file and page, digit, confidence, and all ten probabilities.
+#: Where the options of Lightning's ``predict`` begin, which takes no pictures.
+LIGHTNINGS = ("-c", "--config", "--print_config", "--trainer", "--data", "--model", "--pred")
 
-    Predictions of pictures are printed as a table as well, and those that cannot be used named.
 
-    Args:
-        path: Where to write, as CSV or JSON by its suffix; by default ``predictions.csv`` in the
-            folder of the run's logs.
+def takes(arguments: Sequence[str]) -> bool:
+    """Whether these arguments of ``predict`` name pictures, or ask for help with that.
+
+    Without, Lightning's own ``predict`` takes MNIST's test images.
+    """
+    if any(argument.startswith(LIGHTNINGS) for argument in arguments):
+        return False
+    parser = _parser(pictures="*")
+    return bool(parser.parse_known_args(arguments)[0].pictures)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """The command ``predict`` with pictures.
 
     Raises:
-        ValueError: If the suffix is another.
+        UserError: If no picture can be used, or an option.
     """
-
-    def __init__(self, path: str | None = None) -> None:
-        if path is not None and Path(path).suffix.lower() not in SUFFIXES:
-            raise ValueError(f"--predictions.path {path}: must end in {' or '.join(SUFFIXES)}")
-        self.path = path
-        self.mine: list[Predicted] = []
-        self.failures: list[str] = []  # of all ranks, known to the first, when all is done
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.mine = []
-
-    def on_predict_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Batch | PictureBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        read = (batch.pages, batch.failures) if isinstance(batch, PictureBatch) else ([], [])
-        self.mine.append(Predicted(outputs.cpu(), *read))
-
-    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        by_rank = gather(trainer, self.mine)
-        if not trainer.is_global_zero:
-            return
-        # The ranks' shares of a batch are consecutive rows of it.
-        parts = [part for batch in zip(*by_rank, strict=True) for part in batch]
-        probabilities = torch.cat([part.probabilities for part in parts])
-        pages = [page for part in parts for page in part.pages]
-        self.failures = [line for part in parts for line in part.failures]
-        path = Path(self.path or (log_dir(trainer) or Path()) / "predictions.csv")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        write = _write_json if path.suffix.lower() == ".json" else _write_csv
-        write(temporary, _keys(probabilities, pages), probabilities)
-        temporary.replace(path)
-        if pages:
-            print(*_table(probabilities, pages, path), sep="\n")
-        print(f"{len(probabilities)} predictions: {path}", flush=True)
-        for line in self.failures:
-            print(f"error: {line}", file=sys.stderr)
+    given = _parser().parse_args(arguments)
+    if given.out is not None:
+        check_suffix("--out", given.out)
+    classify = Probabilities(load_classifier(given.ckpt_path)[0]).to(device(given.accelerator))
+    if given.test_shifts is not None:
+        classify.test_shifts = given.test_shifts
+    pages: list[Page] = []
+    failed: list[Page] = []
+    answers: list[Tensor] = []
+    for batch in _batches(read_files(find_files(given.pictures))):
+        failed += [page for page in batch if page.image is None]
+        images = [page.image for page in batch if page.image is not None]
+        pages += [page for page in batch if page.image is not None]
+        if images:
+            answers.append(predict(classify, torch.stack(images)))
+    for page in failed:
+        print(f"error: {page.name} {page.failure}", file=sys.stderr)
+    if not pages:
+        raise UserError(f"none of {len(failed)} pictures can be used")
+    probabilities = torch.cat(answers)
+    print(*_table(pages, probabilities), sep="\n")
+    if given.out is not None:
+        keys = [{"file": page.file, "page": page.page} for page in pages]
+        write_table(Path(given.out), keys, probabilities)
+        print(f"{len(pages)} predictions: {given.out}")
+    if failed:
+        sys.exit(SOME_FAILED)
 
 
-def _keys(probabilities: Tensor, pages: list[Page]) -> list[dict[str, str | int]]:
-    """What names each row."""
-    if pages:
-        return [{"file": page.file, "page": page.page} for page in pages]
-    return [{"index": index} for index in range(len(probabilities))]
+def predict(classify: Probabilities, images: Tensor) -> Tensor:
+    """Probabilities (B, 10), on the CPU, of images (B, 28, 28) uint8."""
+    with torch.inference_mode():
+        return classify(images.to(next(classify.parameters()).device)).cpu()
 
 
-def _write_csv(path: Path, keys: list[dict[str, str | int]], probabilities: Tensor) -> None:
-    names = list(keys[0]) if keys else ["file", "page"]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.writer(file)
-        classes = [f"p{digit}" for digit in range(probabilities.shape[1])]
-        table.writerow([*names, "digit", "confidence", *classes])
-        for key, row in zip(keys, probabilities, strict=True):
-            figures = (f"{p:.6f}" for p in row.tolist())
-            table.writerow([*key.values(), int(row.argmax()), f"{float(row.max()):.6f}", *figures])
+def device(accelerator: str) -> torch.device:
+    """Where to compute: ``cpu``, ``gpu``, or by ``auto`` the best there is.
+
+    Raises:
+        UserError: If there is no GPU and one is asked for.
+    """
+    kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    gpu = next((kind for kind, there in kinds.items() if there), None)
+    if accelerator == "gpu" and gpu is None:
+        raise UserError("--accelerator gpu: there is no GPU on this machine")
+    return torch.device("cpu" if accelerator == "cpu" or gpu is None else gpu)
 
 
-def _write_json(path: Path, keys: list[dict[str, str | int]], probabilities: Tensor) -> None:
-    rows = []
-    for key, row in zip(keys, probabilities, strict=True):
-        figures = [round(p, 6) for p in row.tolist()]
-        answer = {"digit": int(row.argmax()), "confidence": max(figures)}
-        rows.append(key | answer | {"probabilities": figures})
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    path.write_text(f"[\n{lines}\n]\n" if rows else "[]\n", encoding="utf-8")
+def _parser(pictures: str = "+") -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mnist-cnn predict",
+        allow_abbrev=False,
+        description="Read the digits in pictures: PNG, JPEG, WebP, TIFF, BMP or GIF, drawn or "
+        "photographed, any size, dark on light or light on dark.",
+        epilog="Without PICTURES: MNIST's test images, with the options of `mnist-cnn test`. Exit "
+        "status: 2 if no picture could be used, 3 if some could not.",
+    )
+    add = parser.add_argument
+    add("pictures", nargs=pictures, metavar="PICTURES", help="files, folders or glob patterns")
+    add("--ckpt_path", default=str(BUNDLED), help="the model (default: the included one)")
+    add("--out", metavar="FILE", help="where to write the table as well: .csv or .json")
+    add(
+        "--test_shifts",
+        type=int,
+        choices=range(15),
+        metavar="PIXELS",
+        help="average the answers to a picture and to the same moved by so many pixels in four "
+        "directions (default: as the model says)",
+    )
+    add("--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="(%(default)s)")
+    return parser
 
 
-def _table(probabilities: Tensor, pages: list[Page], path: Path) -> list[str]:
+def _batches(pages: Iterator[Page]) -> Iterator[list[Page]]:
+    while batch := list(islice(pages, BATCH)):
+        yield batch
+
+
+def _table(pages: list[Page], probabilities: Tensor) -> list[str]:
     """Lines for the terminal."""
-    names = [name(page) for page in pages[:SHOWN]]
-    width = max(len(n) for n in names)
+    names = [page.name for page in pages[:SHOWN]]
+    width = max(len(name) for name in names)
     classes = "".join(f"{digit:7}" for digit in range(probabilities.shape[1]))
     lines = [f"{'file':{width}}  digit  confidence{classes}"]
-    for shown, row in zip(names, probabilities, strict=False):
+    for name, row in zip(names, probabilities, strict=False):
         figures = "".join(f"{p:7.3f}" for p in row.tolist())
-        lines.append(f"{shown:{width}}  {int(row.argmax()):5}  {float(row.max()):10.4f}{figures}")
+        lines.append(f"{name:{width}}  {int(row.argmax()):5}  {float(row.max()):10.4f}{figures}")
     if len(pages) > SHOWN:
-        lines.append(f"… and {len(pages) - SHOWN} more in {path}")
+        lines.append(f"... and {len(pages) - SHOWN} more: --out FILE has them all")
     return lines

@@ -1,0 +1,65 @@
+"""Predictions as CSV and JSON files, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from mnist_cnn.errors import UserError
+
+SUFFIXES = (".csv", ".json")
+Keys = list[dict[str, Any]]
+
+
+def check_suffix(flag: str, path: str) -> None:
+    """Refuse a file of another kind.
+
+    Raises:
+        UserError: If it is neither CSV nor JSON by its suffix.
+    """
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise UserError(f"{flag} {path}: must end in {' or '.join(SUFFIXES)}")
+
+
+def write_table(path: Path, keys: Keys, probabilities: Tensor) -> None:
+    """Write a row for each prediction: what names it, digit, confidence, ten probabilities.
+
+    Args:
+        path: CSV or JSON by its suffix.
+        keys: What names each of N rows; the same names in all.
+        probabilities: (N, 10).
+
+    Raises:
+        UserError: If the file cannot be written.
+    """
+    write = _write_json if path.suffix.lower() == ".json" else _write_csv
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary, keys, probabilities)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _write_csv(path: Path, keys: Keys, probabilities: Tensor) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        classes = [f"p{digit}" for digit in range(probabilities.shape[1])]
+        table.writerow([*keys[0], "digit", "confidence", *classes])
+        for key, row in zip(keys, probabilities, strict=True):
+            figures = (f"{p:.6f}" for p in row.tolist())
+            table.writerow([*key.values(), int(row.argmax()), f"{float(row.max()):.6f}", *figures])
+
+
+def _write_json(path: Path, keys: Keys, probabilities: Tensor) -> None:
+    rows = []
+    for key, row in zip(keys, probabilities, strict=True):
+        figures = [round(p, 6) for p in row.tolist()]
+        answer = {"digit": int(row.argmax()), "confidence": max(figures)}
+        rows.append(json.dumps(key | answer | {"probabilities": figures}, ensure_ascii=False))
+    path.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
