@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 import tomllib
 
-from tests.conftest import ROOT, SMALL
+from tests.conftest import ROOT, SMALL, Result
 
 SLOW_IMPORTS = ("torch", "lightning", "numpy", "numba")
 
@@ -106,3 +107,20 @@ def test_the_wheel_works_in_any_folder(tmp_path: Path, mnist_root: Path) -> None
     printed = run("fit", "--config", "fast.yaml", "--print_config")
     assert "batch_size: 64" in printed
     assert "mnist_cnn.KerasCNN" in printed
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "fit"])
+def test_a_run_of_the_last_release_is_gone_on_with(
+    command: str, cli: Callable[..., Result], logs: Path, mnist_root: Path
+) -> None:
+    former = ROOT / "tests" / "former_release"  # what commit 36cfd8f wrote
+    flags = [f"--trainer.limit_{part}_batches=1" for part in ("train", "test", "predict", "val")]
+    more = ["--trainer.max_epochs=2"] if command == "fit" else []
+    given = ("--config", former / "config.yaml", "--ckpt_path", former / "last.ckpt")
+    result = cli(command, *given, *flags, *more, f"--data.data_dir={mnist_root}")
+    assert result.code == 0, result.err
+    if command == "fit":
+        assert "   1/2" in result.out  # the epoch that it came with
+        assert "   2/2" in result.out
+        config = (logs / "former" / "version_0" / "config.yaml").read_text()
+        assert "mnist_cnn.training.augment.RandomShift" in config
