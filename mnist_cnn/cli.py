@@ -7,6 +7,7 @@ import sys
 import warnings
 from typing import Any, NoReturn
 
+from lightning import __version__ as lightning_version
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     LearningRateMonitor,
@@ -98,6 +99,9 @@ class MNISTCLI(LightningCLI):
             super().add_core_arguments_to_parser(parser)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        kwargs.setdefault(
+            "dump_header", [f"mnist_cnn=={__version__} lightning=={lightning_version}"]
+        )
         parser = self.parser_class(**kwargs)
         help = f"A configuration file, or the name of one of {config_files.FOLDER.name}/."
         parser.add_argument("-c", "--config", action=config_files.ConfigFile, help=help)
@@ -172,7 +176,7 @@ class MNISTCLI(LightningCLI):
     def before_fit(self) -> None:
         if self.subcommand != "fit":  # they write beside the run that made the checkpoint
             warnings.filterwarnings("ignore", "The dirpath has changed")
-        preflight.check(self.trainer, self.model, self.datamodule)
+        preflight.check(self.trainer, self.model, self.datamodule, self.subcommand)
         self.start.check(self.model)
         if str(self.start.path).endswith(SAFETENSORS) and self.start.content:
             self.model.load_state_dict(self.start.content["state_dict"])

@@ -20,7 +20,7 @@ MAX_PROCESSES_PER_CORE = 2
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def check(trainer: Trainer, model: LightningModule, data: Any) -> None:
+def check(trainer: Trainer, model: LightningModule, data: Any, command: str) -> None:
     """Refuse what this machine cannot do, and warn of what it does slowly.
 
     Raises:
@@ -34,6 +34,8 @@ def check(trainer: Trainer, model: LightningModule, data: Any) -> None:
             "--trainer.overfit_batches changes which images a step sees, and is not supported; "
             "--trainer.limit_train_batches trains on less"
         )
+    if command != "fit":
+        return
     check_global_batch(data.batch_size, trainer.world_size, data.chunks)
     if data.chunks and any("BatchNorm" in type(m).__name__ for m in model.modules()):
         raise UserError(
