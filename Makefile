@@ -53,8 +53,9 @@ benchmark: $(READY) ## measure speed beside the peers (ARGS="epoch --rounds 5"; 
 compare-keras: $(READY) ## train real Keras and this project side by side (an hour; 2 GB for Keras)
 	$(BIN)/python -m benchmarks.compare_keras $(ARGS)
 
-figures: $(READY) ## redraw the README's plot and table (ARGS="tb_logs/cnn/version_*")
-	$(BIN)/python docs/figures.py $(ARGS)
+figures: $(READY) ## write the tables of README and docs anew from the records, and draw the curves
+	$(BIN)/python -m docs.scripts.curves
+	$(BIN)/python -m docs.scripts.tables
 
 clean: ## delete the environment, the caches and the downloaded data, but no logs
 	rm -rf $(VENV) data build .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -161,7 +161,7 @@ def test_the_confusion_picture_shows_mistakes_in_red() -> None:
 
 
 def test_the_committed_published_run_is_complete() -> None:
-    from docs.published_keras import EPOCHS
+    from docs.scripts.published_keras import EPOCHS
 
     run = events(ROOT / "tb_logs" / "published-keras")
     for i, tag in enumerate(CURVES):

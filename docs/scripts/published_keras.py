@@ -1,6 +1,6 @@
 """Write ``tb_logs/published-keras``: the published Keras run, as TensorBoard shows it.
 
-    python docs/published_keras.py
+    python -m docs.scripts.published_keras
 
 The twelve epochs stand on the same axes, under the same names, as the runs of this project.
 """
@@ -14,7 +14,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 from mnist_cnn.reports.curves import CURVES
 
-FOLDER = Path(__file__).parent.parent / "tb_logs" / "published-keras"
+FOLDER = Path(__file__).parents[2] / "tb_logs" / "published-keras"
 IMAGES, STEPS = 60_000, 469  # an epoch
 SECONDS = (143, 134, 137, 136, 136, 136, 134, 124, 139, 138, 135, 137)
 # (train/loss, train/accuracy, val/loss, val/accuracy) of each epoch

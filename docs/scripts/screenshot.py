@@ -1,7 +1,7 @@
 """Take ``docs/tensorboard.png``: TensorBoard as a browser shows it, the runs in ``tb_logs``.
 
 apt-get install chromium        # as root; any Chromium will do
-python docs/screenshot.py
+python -m docs.scripts.screenshot
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PORT = 6011
 URL = f"http://127.0.0.1:{PORT}/?darkMode=false&tagFilter=over_epochs#timeseries"
 CHROMIUM = [

@@ -1,8 +1,8 @@
 """Draw ``docs/wrong.png``: the test images that a model reads wrongly, and print them as a table.
 
-    python docs/wrong.py [CHECKPOINT]
+    python -m docs.scripts.wrong [CHECKPOINT]
 
-Without a checkpoint: the model that comes along.
+Without a checkpoint: the model that is included.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def main(checkpoint: Path) -> None:
         axis.imshow(255 - images[index], cmap="gray", vmin=0, vmax=255)
         axis.set_title(f"{label}, read as {answer}\n{sure:.0%}", fontsize=8)
     figure.tight_layout()
-    figure.savefig(Path(__file__).with_name("wrong.png"), dpi=100)
+    figure.savefig(Path(__file__).parents[1] / "wrong.png", dpi=100)
 
 
 if __name__ == "__main__":
