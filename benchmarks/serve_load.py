@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         row |= measure(url, connections, seconds, questions)
                         rows += [row] if round_number else []
                         print(row, flush=True)
-    names = ("litserve", "fastapi", "uvicorn")
+    names = ("fastapi", "uvicorn")
     versions = our_versions() | {name: version(name) for name in names}
     record = {"machine": machine(), "versions": versions, "rows": rows}
     write_record(args.out, record)

@@ -74,12 +74,6 @@ class Server:
             os.killpg(self.process.pid, signal.SIGKILL)
             raise
 
-    def workers(self) -> list[int]:
-        """Ids of the processes that compute."""
-        children = Path(f"/proc/{self.process.pid}/task").glob("*/children")
-        pids = [int(pid) for file in children for pid in file.read_text().split()]
-        return [p for p in pids if b"spawn_main" in Path(f"/proc/{p}/cmdline").read_bytes()]
-
 
 def png(image: Tensor | np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
     """The bytes of a PNG of (H, W) uint8."""

@@ -12,6 +12,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -29,7 +30,7 @@ from PIL import Image
 from torch import nn
 
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.serve.batching import PromptLoop, Requests
+from mnist_cnn.serve.batching import Batches
 from mnist_cnn.serve.limits import Limits
 from mnist_cnn.serve.reading import Question, read_question
 from mnist_cnn.use.classifier import load_classifier
@@ -185,22 +186,55 @@ def test_the_accuracy_is_named_by_the_images_it_was_measured_on() -> None:
     assert app.measured({"callbacks": {"Report": {"history": []}}}) == {}
 
 
-def test_a_batch_is_what_has_gathered(tmp_path: Path) -> None:
-    class Settings:
-        max_batch_size, batch_timeout, request_timeout = 4, 0.0, 10.0
+def test_a_batch_is_what_has_gathered() -> None:
+    seen: list[list[int]] = []
+    computing, go_on = threading.Event(), threading.Event()
 
-    sender, queue = Requests(tmp_path / "queue"), Requests(tmp_path / "queue")
-    arrivals = [time.monotonic() - age for age in (0, 60, 0, 0, 0, 0)]  # the second is too old
-    for number, arrival in enumerate(arrivals):
-        sender.put((0, f"id {number}", arrival, number))
-    batches = []
-    for _ in range(2):
-        time.sleep(0.1)
-        batches.append(PromptLoop().get_batch_requests(Settings(), queue, None))
-    assert batches == [
-        ([(0, "id 0", 0), (0, "id 2", 2), (0, "id 3", 3)], [(0, "id 1")]),
-        ([(0, "id 4", 4), (0, "id 5", 5)], []),
-    ]
+    def answer(questions: list[int]) -> list[int]:
+        seen.append(questions)
+        computing.set()
+        go_on.wait(10)
+        if 13 in questions:
+            raise RuntimeError("not this one")
+        return [-question for question in questions]
+
+    async def ask() -> list[Any]:
+        batches = Batches(answer, max_size=4)
+        first = asyncio.create_task(batches.ask(1))
+        await asyncio.to_thread(computing.wait, 10)
+        others = [asyncio.create_task(batches.ask(number)) for number in (2, 3, 4, 5, 6, 13)]
+        await asyncio.sleep(0.05)
+        others[1].cancel()  # its asker has left
+        go_on.set()
+        answers = await asyncio.gather(first, *others, return_exceptions=True)
+        return [*answers, await batches.ask(7)]
+
+    *answers, bad, last = asyncio.run(ask())
+    assert seen == [[1], [2, 4, 5, 6], [13], [7]]
+    assert [answers[0], answers[1], *answers[3:]] == [-1, -2, -4, -5, -6]
+    assert isinstance(answers[2], asyncio.CancelledError)
+    assert isinstance(bad, RuntimeError)  # of its batch alone, and the next is answered
+    assert last == -7
+
+
+def test_it_can_wait_for_more() -> None:
+    seen: list[list[int]] = []
+
+    def answer(questions: list[int]) -> list[int]:
+        seen.append(questions)
+        return questions
+
+    async def ask() -> None:
+        batches = Batches(answer, max_size=4, wait=0.2)
+
+        async def later(number: int) -> None:
+            await asyncio.sleep(0.02 * number)
+            await batches.ask(number)
+
+        await asyncio.gather(*map(later, range(3)))
+
+    asyncio.run(ask())
+    assert seen == [[0, 1, 2]]
 
 
 # The command
@@ -208,7 +242,7 @@ def test_a_batch_is_what_has_gathered(tmp_path: Path) -> None:
 
 def test_a_missing_checkpoint_says_which_command_makes_one(cli: Callable[..., Result]) -> None:
     done = cli("serve", "missing.ckpt")
-    assert done.code == 1
+    assert done.code == 2
     assert "python -m mnist_cnn fit --config configs/cnn.yaml" in done.err.splitlines()[0]
 
 
@@ -216,7 +250,7 @@ def test_a_port_in_use_is_one_line(cli: Callable[..., Result], tmp_path: Path) -
     (tmp_path / "some.ckpt").touch()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = cli("serve", tmp_path / "some.ckpt", "--port", taken.getsockname()[1])
-    assert done.code == 1
+    assert done.code == 2
     assert "Address already in use; choose another" in done.err.splitlines()[0]
 
 
@@ -322,12 +356,11 @@ def test_bad_input_leaves_the_real_server_well(
     client: httpx.Client, server: Server, name: str
 ) -> None:
     kind, body, _, _ = BAD[name]
-    workers = server.workers()
     answer = client.post("/predict", content=body, headers={"Content-Type": kind} if kind else {})
     assert 400 <= answer.status_code < 500
     assert answer.json()["detail"]
     assert client.post("/predict", json={"pixels": PIXELS}).status_code == 200
-    assert server.workers() == workers
+    assert server.process.poll() is None
 
 
 @pytest.mark.slow
@@ -405,37 +438,22 @@ def test_it_answers_what_it_has_before_it_stops(trained: Path, to_all: bool) -> 
     noise = torch.randint(0, 256, (1500, 1500), dtype=torch.uint8)
     noise[500:1000, 700:800] = 255
     picture = png(noise)
-    with Server(trained) as server:
-        workers = server.workers()
-        with httpx.Client(base_url=server.url, timeout=60) as client:
+    with Server(trained) as server, httpx.Client(base_url=server.url, timeout=60) as client:
 
-            def ask(_: int) -> int:
-                return client.post("/predict", files={"image": picture}).status_code
+        def ask(_: int) -> int:
+            return client.post("/predict", files={"image": picture}).status_code
 
-            with ThreadPoolExecutor(20) as askers:
-                answers = [askers.submit(ask, number) for number in range(20)]
-                while "in_flight 2" not in client.get("/metrics").text:
-                    assert not all(answer.done() for answer in answers), "too fast to catch"
-                before = sum(answer.done() for answer in answers)
-                if to_all:
-                    os.killpg(server.process.pid, signal.SIGTERM)
-                assert server.stop() == 0
-                assert before < 20
-                assert [answer.result() for answer in answers] == [200] * 20
+        with ThreadPoolExecutor(20) as askers:
+            answers = [askers.submit(ask, number) for number in range(20)]
+            while "in_flight 2" not in client.get("/metrics").text:
+                assert not all(answer.done() for answer in answers), "too fast to catch"
+            before = sum(answer.done() for answer in answers)
+            if to_all:
+                os.killpg(server.process.pid, signal.SIGTERM)
+            assert server.stop() == 0
+            assert before < 20
+            assert [answer.result() for answer in answers] == [200] * 20
     assert server.errors == []
-    for pid in workers:
-        assert not Path(f"/proc/{pid}").exists()
-
-
-@pytest.mark.slow
-def test_a_computing_process_that_dies_is_replaced(trained: Path) -> None:
-    with Server(trained, "--timeout", "40") as server, httpx.Client(timeout=60) as client:
-        (worker,) = server.workers()
-        os.kill(worker, signal.SIGKILL)
-        answer = client.post(f"{server.url}/predict", json={"pixels": PIXELS})
-        assert answer.status_code == 200
-        assert server.workers() != [worker]
-        assert server.stop() == 0
 
 
 # Fuzzing
@@ -483,7 +501,7 @@ MALFORMED = st.one_of(
 def test_a_thousand_malformed_requests_get_no_5xx_and_kill_nobody(
     client: httpx.Client, server: Server
 ) -> None:
-    workers, asked = server.workers(), 0
+    asked = 0
 
     @settings(max_examples=1200, deadline=None, suppress_health_check=list(HealthCheck))
     @given(request=MALFORMED)
@@ -499,7 +517,7 @@ def test_a_thousand_malformed_requests_get_no_5xx_and_kill_nobody(
 
     fuzz()
     assert asked >= 1000
-    assert server.workers() == workers
+    assert server.process.poll() is None
     assert client.post("/predict", json={"pixels": PIXELS}).status_code == 200
 
 

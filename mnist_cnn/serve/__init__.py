@@ -1,29 +1,28 @@
 """``python -m mnist_cnn serve best.ckpt``: the model as a web service, and a page to draw on.
 
-This process answers HTTP (LitServe's application on uvicorn) and decodes pictures; a process of
+One process: uvicorn and FastAPI answer HTTP, a pool of threads decodes pictures, and a thread of
 its own computes, in batches of what has gathered meanwhile. How a request goes: `limits` →
-`reading` → `batching` → `api`.
+`reading` → `batching` → `api`, put together in `app`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import logging
 import os
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
 from mnist_cnn.checkpoints.files import BUNDLED
+from mnist_cnn.errors import UserError
 
-PACKAGES = ("fastapi_offline", "litserve", "prometheus_client", "python_multipart")
+PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
 KEY_VARIABLE = "MNIST_CNN_API_KEY"
 HOW_TO_TRAIN = "python -m mnist_cnn fit --config configs/cnn.yaml makes one and prints where it is"
 
@@ -32,34 +31,30 @@ def main(arguments: list[str]) -> None:
     """``mnist-cnn serve``.
 
     Raises:
-        CheckpointError: If the checkpoint cannot be used.
-        ValueError: If an option cannot be used on this machine.
+        UserError: If the checkpoint cannot be used, or an option on this machine.
     """
     options = _parser().parse_args(arguments)
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
-        raise ValueError(f"serve needs {', '.join(missing)}: pip install -e '.[serve]'")
+        raise UserError(f"serve needs {', '.join(missing)}: pip install 'mnist-cnn[serve]'")
     if not Path(options.checkpoint).is_file():
-        raise ValueError(f"checkpoint {options.checkpoint}: no such file; {HOW_TO_TRAIN}")
+        raise UserError(f"checkpoint {options.checkpoint}: no such file; {HOW_TO_TRAIN}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with _listen(options.host, options.port) as listener, tempfile.TemporaryDirectory() as folder:
-        os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder  # before prometheus_client is imported
-        _serve(options, listener, Path(folder))
+    with _listen(options.host, options.port) as listener:
+        _serve(options, listener)
 
 
-def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -> None:
+def _serve(options: argparse.Namespace, listener: socket.socket) -> None:
     import torch
     import uvicorn
-    from litserve.utils import configure_logging, wrap_litserve_start
 
-    from mnist_cnn.serve.app import make_server
+    from mnist_cnn.serve.app import make_app
     from mnist_cnn.serve.limits import PatientProtocol
 
-    configure_logging(options.log_level, stream=sys.stderr)
+    logging.basicConfig(level=options.log_level.upper(), stream=sys.stderr)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # warns of what clients send
-    torch.set_num_threads(1)  # this process does not compute
-    server = make_server(
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) - 1))  # one core reads requests
+    app = make_app(
         options.checkpoint,
-        folder,
         api_key=options.api_key or os.environ.get(KEY_VARIABLE),
         accelerator=options.accelerator,
         max_batch_size=options.max_batch_size,
@@ -68,8 +63,9 @@ def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -
         max_pixels=options.max_pixels,
         timeout=options.timeout,
     )
+    PatientProtocol.seconds = options.timeout
     config = uvicorn.Config(
-        server.app,
+        app,
         http=PatientProtocol,
         ws="none",
         log_level=options.log_level,
@@ -77,41 +73,12 @@ def _serve(options: argparse.Namespace, listener: socket.socket, folder: Path) -
         server_header=False,
         timeout_graceful_shutdown=options.timeout + 1,
     )
-    PatientProtocol.seconds = options.timeout
-    with _for_us_alone():
-        started = wrap_litserve_start(server, worker_monitor=True)
-        started.__enter__()
-    try:
-        server.verify_worker_status()
-        gc.freeze()  # torch's objects stay: looking through them again took a fifth of the time
-        host, port = listener.getsockname()[:2]
-        name = f"[{host}]" if ":" in host else host
-        print(f"Serving {options.checkpoint} at http://{name}:{port} (Ctrl+C stops)", flush=True)
+    gc.freeze()  # torch's objects stay: looking through them again took a fifth of the time
+    host, port = listener.getsockname()[:2]
+    name = f"[{host}]" if ":" in host else host
+    print(f"Serving {options.checkpoint} at http://{name}:{port} (Ctrl+C stops)", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending already
-        gc.unfreeze()
-        server.end()
-        started.__exit__(None, None, None)
-
-
-@contextmanager
-def _for_us_alone() -> Iterator[None]:
-    """Keep SIGINT and SIGTERM from the processes that are started meanwhile.
-
-    Ctrl+C and some supervisors signal the whole group. The others have to go on, for this process
-    answers the requests that it has before it ends them.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -123,7 +90,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"--host {host} --port {port}: {error.strerror}; choose another, or --port 0 for any"
         ) from error
     return listener
@@ -157,7 +124,10 @@ def _parser() -> argparse.ArgumentParser:
         "other user of the machine can see",
     )
     parser.add_argument(
-        "--accelerator", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="device"
+        "--accelerator",
+        choices=("auto", "cpu", "gpu", "cuda", "mps"),
+        default="auto",
+        help="device",
     )
     parser.add_argument(
         "--max_batch_size", type=_positive(int), default=64, help="images computed at once"

@@ -1,32 +1,23 @@
 """What is asked and answered, and the computing of it."""
 
-# No `from __future__ import annotations`: LitServe reads the annotations of decode_request and
-# encode_response, and makes of them how FastAPI reads requests and describes answers.
+from __future__ import annotations
 
-import gc
-import secrets
-from typing import Annotated, Any
+from typing import Annotated
 
-import litserve
 import torch
-from fastapi import Depends, HTTPException, Request, Security
-from fastapi.security import APIKeyHeader
 from pydantic import Field
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
 from mnist_cnn.digits.normalise import SIDE
-from mnist_cnn.serve.batching import PromptLoop
+from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.serve.metrics import BATCH_SIZE
-from mnist_cnn.serve.reading import Question, read_question
-from mnist_cnn.use.classifier import load_classifier
+from mnist_cnn.serve.reading import Question
 
 Row = Annotated[list[float], Field(min_length=SIDE, max_length=SIDE)]
 PixelRow = Annotated[
     list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=SIDE, max_length=SIDE)
 ]
-#: What the key, if there is one, is not asked for.
-OPEN = ("/health",)
 
 
 class Answer(TypedDict):
@@ -56,62 +47,28 @@ class Answer(TypedDict):
     ]
 
 
-class DigitAPI(litserve.LitAPI):
-    """Digits by a checkpoint.
+class Digits:
+    """Answers questions by a model.
 
     Args:
-        checkpoint: The file.
-        num_threads: Threads to compute with.
-        max_batch_size: The most images computed at once.
-        batch_timeout: Seconds to wait for more when there is one.
+        model: In evaluation mode, where it is to compute.
     """
 
-    def __init__(
-        self,
-        checkpoint: str,
-        num_threads: int,
-        max_batch_size: int,
-        batch_timeout: float,
-    ) -> None:
-        super().__init__(
-            max_batch_size=max_batch_size, batch_timeout=batch_timeout, loop=PromptLoop()
-        )
-        self.checkpoint = checkpoint
-        self.num_threads = num_threads
-
-    async def authorize(self) -> None:
-        """Let every request in. LitServe makes it a dependency of its endpoints.
-
-        Its own, without a key, is no coroutine, and so costs each request a change of threads.
-        """
-
-    def decode_request(self, request: Annotated[Question, Depends(read_question)]) -> Question:
-        return request
-
-    # The rest is called in the process that computes.
-
-    def setup(self, device: str) -> None:
-        torch.set_num_threads(self.num_threads)
-        self.model = load_classifier(self.checkpoint)[0].to(device)
+    def __init__(self, model: MNISTClassifier) -> None:
+        self.model = model
         # The first gradient loads what it needs, which can take longer than a request may.
-        blank = torch.zeros(SIDE, SIDE, dtype=torch.uint8, device=self.model.device)
-        contributions(self.model.net, blank, 0)
-        self.loop.only_end_when_asked()
-        gc.freeze()
+        blank = torch.zeros(SIDE, SIDE, dtype=torch.uint8, device=model.device)
+        contributions(model.net, blank, 0)
 
-    def batch(self, inputs: list[Question]) -> list[Question]:
-        return inputs
-
-    def predict(self, x: list[Question]) -> list[Answer]:
-        BATCH_SIZE.observe(len(x))
-        data = bytearray(b"".join(question.pixels for question in x))
-        images = (
-            torch.frombuffer(data, dtype=torch.uint8).view(-1, SIDE, SIDE).to(self.model.device)
-        )
+    def __call__(self, questions: list[Question]) -> list[Answer]:
+        BATCH_SIZE.observe(len(questions))
+        data = bytearray(b"".join(question.pixels for question in questions))
+        images = torch.frombuffer(data, dtype=torch.uint8).view(-1, SIDE, SIDE)
+        images = images.to(self.model.device)
         with torch.inference_mode():
             probabilities = self.model(images).float().softmax(dim=1).cpu()
         answers = []
-        for question, image, row in zip(x, images, probabilities.tolist(), strict=True):
+        for question, image, row in zip(questions, images, probabilities.tolist(), strict=True):
             digit = max(range(len(row)), key=row.__getitem__)
             answer = Answer(digit=digit, confidence=row[digit], probabilities=row)
             if question.wants_pixels:
@@ -120,35 +77,6 @@ class DigitAPI(litserve.LitAPI):
                 answer["contributions"] = contributions(self.model.net, image, digit).tolist()
             answers.append(answer)
         return answers
-
-    def encode_response(self, output: Answer) -> Answer:
-        return output
-
-
-class GuardedDigitAPI(DigitAPI):
-    """Digits for those who have the key.
-
-    Args:
-        api_key: What requests must carry as ``X-API-Key``.
-        arguments: As of `DigitAPI`.
-    """
-
-    def __init__(self, api_key: str, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.api_key = api_key
-
-    async def authorize(  # type: ignore[override]
-        self,
-        request: Request,
-        key: Annotated[
-            str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))
-        ] = None,
-    ) -> None:
-        """Refuse a request without the key."""
-        if request.url.path in OPEN:
-            return
-        if not secrets.compare_digest((key or "").encode(), self.api_key.encode()):
-            raise HTTPException(401, "X-API-Key is missing or wrong")
 
 
 def contributions(net: torch.nn.Module, image: Tensor, digit: int) -> Tensor:

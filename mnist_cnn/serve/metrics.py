@@ -1,22 +1,10 @@
-"""What ``/metrics`` tells Prometheus, of all processes together.
-
-``PROMETHEUS_MULTIPROC_DIR`` must be set before this is imported: it is the folder that the
-processes share their counters in.
-"""
+"""What ``/metrics`` tells Prometheus."""
 
 from __future__ import annotations
 
 import time
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,7 +16,7 @@ SECONDS = Histogram(
     ["path"],
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
 )
-IN_FLIGHT = Gauge("mnist_cnn_in_flight", "Requests not yet answered", multiprocess_mode="livesum")
+IN_FLIGHT = Gauge("mnist_cnn_in_flight", "Requests not yet answered")
 BATCH_SIZE = Histogram(
     "mnist_cnn_batch_size", "Images computed at once", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
@@ -65,6 +53,4 @@ class Metrics:
 
 def exposition() -> Response:
     """The figures, in Prometheus's format."""
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry)
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,6 +1,6 @@
 """From an HTTP request to the 28×28 bytes that the network sees, or to a 4xx that says why not.
 
-Here and not in the process that computes, where one bad picture would spoil its whole batch.
+Here and not where batches are computed, of which one bad picture would spoil the whole.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Question(NamedTuple):
-    """What the process that computes is asked."""
+    """What the model is asked."""
 
     pixels: bytes  # 28·28, ink bright on dark
     wants_pixels: bool

@@ -80,16 +80,19 @@ def predict(classify: Probabilities, images: Tensor) -> Tensor:
 
 
 def device(accelerator: str) -> torch.device:
-    """Where to compute: ``cpu``, ``gpu``, or by ``auto`` the best there is.
+    """Where to compute: ``cpu``, ``cuda``, ``mps``, ``gpu``: either, or by ``auto`` the best.
 
     Raises:
-        UserError: If there is no GPU and one is asked for.
+        UserError: If there is no GPU of that kind and one is asked for.
     """
-    kinds = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    gpu = next((kind for kind, there in kinds.items() if there), None)
-    if accelerator == "gpu" and gpu is None:
-        raise UserError("--accelerator gpu: there is no GPU on this machine")
-    return torch.device("cpu" if accelerator == "cpu" or gpu is None else gpu)
+    gpus = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there = [kind for kind, is_there in gpus.items() if is_there]
+    if accelerator == "cpu" or (accelerator == "auto" and not there):
+        return torch.device("cpu")
+    wanted = [kind for kind in there if accelerator in ("auto", "gpu", kind)]
+    if not wanted:
+        raise UserError(f"--accelerator {accelerator}: there is none on this machine")
+    return torch.device(wanted[0])
 
 
 def _parser(pictures: str = "+") -> argparse.ArgumentParser:
