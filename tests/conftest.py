@@ -51,11 +51,17 @@ class Result(NamedTuple):
     err: str
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+class GPUFilesOnly:
     """``-m gpu`` opens no other files, so that a machine for it needs no browser and no Keras."""
-    if config.option.markexpr == "gpu" and collection_path.is_file():
-        return not collection_path.name.startswith("test_gpu")
-    return None
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        other = collection_path.is_file() and not collection_path.name.startswith("test_gpu")
+        return True if other else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "gpu":
+        config.pluginmanager.register(GPUFilesOnly())
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
