@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.soak import differences, state
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.training.exact import ExactSum
 from mnist_cnn.training.global_batches import GlobalBatchSampler
 from tests.conftest import CNN, Result
+from tests.support.soak import differences, state
 
 Program = Callable[..., Result]
 

@@ -17,13 +17,13 @@ from lightning.pytorch.callbacks import WeightAveraging
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 
-from benchmarks.soak import differences, state
 from mnist_cnn import Adadelta, KerasCNN, MNISTClassifier, MNISTDataModule
 from mnist_cnn.checkpoints.files import SHIPPED
 from mnist_cnn.training.augment import RandomAffine, RandomShift
 from mnist_cnn.training.randomness import Dropout, keyed_dropout
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from tests.conftest import CNN, Result
+from tests.support.soak import differences, state
 from tests.test_resume import CRASH, LAST, interrupted
 
 pytestmark = pytest.mark.gpu

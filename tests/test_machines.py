@@ -18,9 +18,9 @@ import psutil
 import pytest
 from lightning.pytorch import Callback
 
-from benchmarks.soak import differences, state
 from mnist_cnn.checkpoints.files import read_checkpoint
 from tests.conftest import CNN, ROOT, Result
+from tests.support.soak import differences, state
 
 Program = Callable[..., Result]
 pytestmark = [pytest.mark.slow, pytest.mark.machines]

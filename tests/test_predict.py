@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.pictures import enlarged
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.files import PictureFiles, find_files
 from mnist_cnn.training.global_batches import Share
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from tests.conftest import Result
+from tests.support.scenes import enlarged
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Kill a run at random moments, resume it each time, and compare its end with the undisturbed run.
 
-    python -m benchmarks.soak --kills 50
-    python -m benchmarks.soak --kills 20 --devices 2
+    python -m tests.support.soak --kills 50
+    python -m tests.support.soak --kills 20 --devices 2
 
 The run is configs/cnn.yaml shortened to a few epochs of a few steps, and saves often. Each kill is
 a SIGKILL of one of its processes, at a moment drawn uniformly from the start of the program on; the
@@ -26,25 +26,27 @@ import psutil
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from benchmarks.programs import ROOT, fit
-
 #: Tags whose values are times, which no two runs share.
 TIMES = ("train/images_per_second",)
+ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds that the rest of a run may take to notice a killed process
 
 
 def command(folder: Path, devices: int, resume: bool) -> list[str]:
     """A run of four epochs of 40 steps, each with a validation, that saves every 5 steps."""
-    return fit(
-        *("--config", "configs/cnn.yaml"),
+    return [
+        *(sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/cnn.yaml"),
         *("--trainer.max_epochs=4", "--trainer.limit_train_batches=40"),
         *("--trainer.limit_val_batches=10", "--trainer.log_every_n_steps=1"),
         *("--trainer.enable_model_summary=false", "--last_checkpoint.every_n_train_steps=5"),
-        "--trainer.logger.init_args.version=run",
+        *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
+        *["--trainer.strategy=ddp"] * (devices > 1),
+        *(
+            "--trainer.logger.init_args.version=run",
+            f"--trainer.logger.init_args.save_dir={folder}",
+        ),
         *["--ckpt_path=last"] * resume,
-        logs=folder,
-        devices=devices,
-    )
+    ]
 
 
 def state(run: Path) -> dict[str, Any]:
