@@ -64,13 +64,13 @@ serve: $(READY) ## serve a checkpoint, with a page to draw on (ARGS="best.ckpt -
 	$(BIN)/python -m mnist_cnn serve $(ARGS)
 
 serve-load: $(READY) ## measure the server under load, beside plain FastAPI (ARGS="best.ckpt"; needs wrk)
-	$(BIN)/python -m benchmarks.serve_load $(ARGS)
+	$(BIN)/python -m tests.support.serve_load $(ARGS)
 
-benchmark: $(READY) ## measure speed beside the peers (ARGS="epoch --rounds 5"; all: an hour; 2 GB for Keras)
+benchmark: $(READY) ## measure what the documentation says: ARGS="epoch --seeds 5" (without, a list)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 compare-keras: $(READY) ## train real Keras and this project side by side (an hour; 2 GB for Keras)
-	$(BIN)/python -m benchmarks.compare_keras $(ARGS)
+	$(BIN)/python -m benchmarks compare_keras $(ARGS)
 
 figures: $(READY) ## write the tables of README and docs anew from the records, and draw the curves
 	$(BIN)/python -m docs.scripts.curves

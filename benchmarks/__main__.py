@@ -1,12 +1,12 @@
-"""How fast this project is beside its peers, and how good; whole programs run, in turns.
+"""What this project's figures rest on: its speed beside its peers, its accuracy, its promises.
 
-    python -m benchmarks                        # the first four, about an hour on two cores
-    python -m benchmarks epoch --rounds 5       # one of them
-    python -m benchmarks epoch --redraw         # table and plot of the last one again
+    python -m benchmarks                     # what there is
+    python -m benchmarks epoch --rounds 5    # measures; writes benchmarks/results/epoch.json
+    python -m benchmarks epoch --table       # shows the record that there is, as a Markdown table
+    python -m benchmarks epoch --table --plot docs/benchmark-epoch.png
 
-A benchmark writes its record to benchmarks/results/NAME.json after every run, so that nothing is
-lost when it is interrupted, draws docs/benchmark-NAME.png and prints the table that the README
-shows.
+Whole programs run, in turns. The record is written after every run, so that nothing is lost when a
+benchmark is interrupted.
 """
 
 from __future__ import annotations
@@ -16,71 +16,74 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import accuracy, epoch, precision, record, scaling, startup
+from benchmarks import (
+    accuracy,
+    compare_keras,
+    device_counts,
+    epoch,
+    pictures,
+    scaling,
+    startup,
+    trainings,
+)
 from benchmarks.programs import ROOT, warm_up
-from benchmarks.records import Record, machine, our_versions, summary, write_record
+from benchmarks.records import Record, machine, our_versions, write_record
 
-SPEED = {"epoch": epoch, "accuracy": accuracy, "scaling": scaling, "startup": startup}
-BENCHMARKS = {**SPEED, "precision": precision, "record": record}
+MODULES = (epoch, accuracy, compare_keras, scaling, startup, device_counts, pictures)
+TRAININGS = ("epoch", "accuracy", "compare_keras")
+BENCHMARKS = {module.__name__.rpartition(".")[2]: module for module in MODULES}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run one benchmark, or all of them."""
+    """Run a benchmark, or read its record; print its table and draw its plot."""
+    as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="python -m benchmarks", description=__doc__, formatter_class=as_written
     )
     commands = parser.add_subparsers(dest="name", metavar="NAME")
     for name, module in BENCHMARKS.items():
         text = module.__doc__ or ""
+        if name in TRAININGS:
+            text += trainings.__doc__ or ""
         command = commands.add_parser(
-            name,
-            help=text.partition("\n")[0],
-            description=text,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            name, help=text.partition("\n")[0], description=text, formatter_class=as_written
         )
         module.add_arguments(command)
-        command.add_argument("--redraw", action="store_true", help="run nothing: show the record")
         command.add_argument(
-            "--results", type=Path, default=ROOT / "benchmarks/results", help="folder of the record"
+            "--table", action="store_true", help="measure nothing: show the record"
         )
-        command.add_argument(
-            "--plots", type=Path, default=ROOT / "docs", help="folder of the picture"
-        )
+        command.add_argument("--record", type=Path, help="(benchmarks/results/NAME.json)")
+        if name in ("epoch", "accuracy"):
+            command.add_argument("--plot", type=Path, help="draw the record into this file")
     args = parser.parse_args(argv)
-    for name in [args.name] if args.name else SPEED:
-        benchmark(args if args.name else parser.parse_args([name]))
+    if args.name is None:
+        parser.print_help()
+        return
+    module = BENCHMARKS[args.name]
+    path = args.record or ROOT / "benchmarks" / "results" / f"{args.name}.json"
+    record = json.loads(path.read_text()) if args.table else measure(args, path)
+    print(module.table(record), *record["notes"], sep="\n")
+    if getattr(args, "plot", None):
+        from benchmarks.plots import PLOTS
 
-
-def benchmark(args: argparse.Namespace) -> None:
-    """Run a benchmark, or read its record; print its table and draw its plot."""
-    module, path = BENCHMARKS[args.name], args.results / f"{args.name}.json"
-    measured = json.loads(path.read_text()) if args.redraw else measure(args, path)
-    print("", module.table(measured), *measured["notes"], sep="\n")
-    args.plots.mkdir(parents=True, exist_ok=True)
-    module.draw(measured).savefig(args.plots / f"benchmark-{args.name}.png", dpi=120)
+        PLOTS[args.name](record).savefig(args.plot, dpi=120)
 
 
 def measure(args: argparse.Namespace, path: Path) -> Record:
     """Run a benchmark and keep its record in a file."""
     warm_up()
-    plain = {
+    settings = {
         name: value
         for name, value in vars(args).items()
-        if name not in ("name", "redraw") and not isinstance(value, Path)
+        if name not in ("name", "table") and not isinstance(value, Path)
     }
-    measured: Record = {"machine": machine(), "versions": our_versions(), "settings": plain}
-    measured |= {"notes": [], "summary": {}, "rows": []}
-    for row in BENCHMARKS[args.name].measure(args, measured):
+    record: Record = {"machine": machine(), "versions": our_versions(), "settings": settings}
+    record |= {"notes": [], "rows": []}
+    for row in BENCHMARKS[args.name].measure(args, record):
         print(json.dumps(row), flush=True)
-        measured["rows"].append(row)
-        measured["summary"] = {
-            peer: {name: spread._asdict() for name, spread in figures.items()}
-            for peer, figures in summary(measured["rows"]).items()
-        }
-        write_record(path, measured)
-    return measured
+        record["rows"].append(row)
+        write_record(path, record)
+    return record
 
 
 if __name__ == "__main__":

@@ -1,103 +1,108 @@
-"""The device-count table: the losses of 20 steps on 1, 2, 3 and 4 CPU processes.
+"""The device-count table: what 1, 2, 3 and 4 CPU processes make of one seed.
 
-    python -m benchmarks.device_counts
-    python -m benchmarks.device_counts --config configs/exact.yaml
-
-Every run is the command-line program with configs/cnn.yaml: same seed, same global batch, dropout
-on. Three processes do not divide 128, so theirs is compared with one process, both with 126. Flags
-that this script does not know go to the program.
+Every run is the command-line program with configs/cnn.yaml, and with configs/exact.yaml over it:
+same seed, same global batch, dropout on. Three processes do not divide 128, so theirs is compared
+with one process, both with 126. Also times the dropout masks of a step, on which it all rests.
+Takes about ten minutes on two cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor, nn
+from benchmarks import programs, records
+from benchmarks.records import Record, Row
 
-from benchmarks import programs
-from benchmarks.records import markdown
-from mnist_cnn.training.randomness import Dropout, keyed_dropout
+if TYPE_CHECKING:
+    from torch import Tensor
 
 #: (processes, global batch); each batch's first is the run that the others are compared with.
 RUNS = ((1, 128), (2, 128), (4, 128), (1, 126), (3, 126))
-STEPS, STEPS_OF_WEIGHTS = 20, 5
+STEPS_OF_WEIGHTS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this benchmark's options."""
+    parser.add_argument("--steps", type=int, default=20, help="of training (%(default)s)")
+    parser.add_argument("--configs", nargs="+", default=["cnn", "cnn+exact"], help="(%(default)s)")
+
+
+def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
+    """Yield a row for each run: the loss of each step, and how far from one process it is."""
+    for configs in args.configs:
+        first: dict[int, Any] = {}
+        for devices, batch_size in RUNS:
+            losses, _ = train(configs, devices, batch_size, args.steps)
+            _, weights = train(configs, devices, batch_size, STEPS_OF_WEIGHTS)
+            losses_of_one, weights_of_one = first.setdefault(batch_size, (losses, weights))
+            pairs = zip(weights, weights_of_one, strict=True)
+            yield {
+                "peer": f"{configs}, {devices} x {batch_size // devices}",
+                "losses": losses,
+                "loss": [abs(a - b) for a, b in zip(losses, losses_of_one, strict=True)],
+                "weights": max(float((a - b).abs().max()) for a, b in pairs),
+            }
+    yield {"peer": "dropout", **dropout_ms()}
 
 
 def train(
-    devices: int, batch_size: int, steps: int, folder: Path, flags: list[str]
-) -> tuple[Tensor, list[Tensor]]:
-    """Losses (steps,) of the first training steps, and the weights after them."""
-    flags = [
-        *("--config", "configs/cnn.yaml"),
-        *("--trainer.max_epochs=1", f"--trainer.limit_train_batches={steps}"),
-        *("--trainer.limit_val_batches=1", "--trainer.log_every_n_steps=1"),
-        *(f"--data.batch_size={batch_size}", "--trainer.enable_model_summary=false", *flags),
-        "--trainer.logger.init_args.name=run",
-        f"--trainer.logger.init_args.version={devices}x{batch_size}-{steps}",
-    ]
-    programs.run(programs.fit(*flags, logs=folder, devices=devices))
-    logs = folder / "run" / f"{devices}x{batch_size}-{steps}"
-    events = EventAccumulator(str(logs))
-    events.Reload()
-    losses = torch.tensor([e.value for e in events.Scalars("over_images/train/loss_of_step")])
-    checkpoint = torch.load(logs / "checkpoints" / "last.ckpt", weights_only=True)
-    weights = [value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")]
-    return losses, weights
+    configs: str, devices: int, batch_size: int, steps: int
+) -> tuple[list[float], list[Tensor]]:
+    """The loss of each of the first training steps, and the weights after them."""
+    import torch
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    flags = ["--trainer.max_epochs=1", *programs.limits(steps, "train"), *programs.limits(1, "val")]
+    flags += ["--trainer.log_every_n_steps=1", "--trainer.enable_model_summary=false"]
+    with tempfile.TemporaryDirectory() as logs:
+        size = f"--data.batch_size={batch_size}"
+        run = Path(programs.fit(configs, *flags, size, devices=devices, logs=Path(logs)).folder)
+        events = EventAccumulator(str(run)).Reload()
+        checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    losses = [event.value for event in events.Scalars("over_images/train/loss_of_step")]
+    weights = checkpoint["state_dict"].items()
+    return losses, [value for name, value in weights if name.startswith("net.")]
 
 
-def dropout_milliseconds(repeats: int = 30) -> tuple[float, float]:
+def dropout_ms() -> dict[str, float]:
     """Median time of a step's two dropout layers, forward: ``nn.Dropout``, and this project's."""
-    shapes = (((128, 64, 12, 12), 0.25), ((128, 128), 0.5))
-    inputs = [torch.randn(shape) for shape, _ in shapes]
-    stock = nn.ModuleList(nn.Dropout(p) for _, p in shapes).train()
-    ours = nn.ModuleList(Dropout(p) for _, p in shapes).train()
-    seconds: dict[str, list[float]] = {"stock": [], "ours": []}
-    for step in range(repeats):
-        with keyed_dropout(ours, 1, 0, step, first_row=0, device=torch.device("cpu")):
-            for name, layers in (("stock", stock), ("ours", ours)):
-                start = time.perf_counter()
-                for layer, x in zip(layers, inputs, strict=True):
-                    layer(x)
-                seconds[name].append(time.perf_counter() - start)
-    return tuple(1000 * float(torch.tensor(s).median()) for s in seconds.values())  # type: ignore[return-value]
+    import torch
+    from torch import nn
+    from torch.utils.benchmark import Timer
 
+    from mnist_cnn.training.randomness import Dropout, keyed_dropout
 
-def main() -> None:
-    """Run all and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=STEPS)
-    args, flags = parser.parse_known_args()
-    columns: dict[tuple[int, int], Tensor] = {}
-    weights: dict[tuple[int, int], list[Tensor]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for run in RUNS:
-            columns[run], _ = train(*run, args.steps, Path(folder), flags)
-            _, weights[run] = train(*run, STEPS_OF_WEIGHTS, Path(folder), flags)
-
-    first = {batch: run for run in reversed(RUNS) for batch in run[1:]}
-    loss = {r: float((columns[r] - columns[first[r[1]]]).abs().max()) for r in RUNS}
-    weight = {
-        r: max(
-            float((a - b).abs().max())
-            for a, b in zip(weights[r], weights[first[r[1]]], strict=True)
+    def median(layers: nn.Sequential) -> float:
+        inputs = [torch.randn(128, 64, 12, 12), torch.randn(128, 128)]
+        run = "for layer, x in zip(layers, inputs): layer(x)"
+        timer = Timer(
+            run, globals={"layers": layers, "inputs": inputs}, num_threads=torch.get_num_threads()
         )
-        for r in RUNS
-    }
-    header = ["step", *(f"{d} x {b // d}" for d, b in RUNS)]
+        return 1000 * timer.blocked_autorange(min_run_time=1).median
+
+    ours = nn.Sequential(Dropout(0.25), Dropout(0.5))
+    with keyed_dropout(ours, 1, 0, 0, first_row=0, device=torch.device("cpu")):
+        return {
+            "nn": median(nn.Sequential(nn.Dropout(0.25), nn.Dropout(0.5))),
+            "ours": median(ours),
+        }
+
+
+def table(record: Record) -> str:
+    """The record as a Markdown table of the greatest differences from one process."""
+    *runs, dropout = record["rows"]
+    steps = sorted({min(10, len(runs[0]["loss"])), len(runs[0]["loss"])})
+    header = ["processes x images", *(f"loss of {n} steps" for n in steps)]
     rows = [
-        *([f"{n + 1}", *(f"{columns[r][n]:.7f}" for r in RUNS)] for n in range(args.steps)),
-        ["largest difference", *(f"{loss[r]:.1e}" for r in RUNS)],
-        [f"weights after {STEPS_OF_WEIGHTS} steps", *(f"{weight[r]:.1e}" for r in RUNS)],
+        [row["peer"], *(f"{max(row['loss'][:n]):.0e}" for n in steps), f"{row['weights']:.0e}"]
+        for row in runs
     ]
-    print(markdown(header, rows))
-    stock, ours = dropout_milliseconds()
-    print(f"\nThe dropout of a step: nn.Dropout {stock:.1f} ms, this project's {ours:.1f} ms")
-
-
-if __name__ == "__main__":
-    main()
+    return (
+        f"{records.markdown([*header, f'weights after {STEPS_OF_WEIGHTS} steps'], rows)}\n\n"
+        f"The dropout masks of a step take {dropout['ours']:.1f} ms, nn.Dropout's "
+        f"{dropout['nn']:.1f}. On {records.provenance(record)}"
+    )

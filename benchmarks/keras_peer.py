@@ -1,10 +1,10 @@
-"""The published Keras run, in real Keras: the peer of ``compare_keras.py`` and ``epoch.py``.
+"""The published run, in real Keras: the peer of ``compare_keras.py`` and ``epoch.py``.
 
-    python benchmarks/keras_peer.py --seed 1 --epochs 12 --raw data/MNIST/raw
+    python -m benchmarks.keras_peer --seed 1 --epochs 12 --raw data/MNIST/raw
 
-Needs keras and a backend of it, and numpy; nothing of this project. Prints a JSON line an epoch
-(seconds of the training, train_s, and with the validation, s; loss, accuracy, val_loss,
-val_accuracy), after one with the versions.
+Needs keras, a backend of it and numpy; nothing of this project. Prints a JSON line with the
+versions, and one an epoch: seconds of the training (train_s) and with the validation (s), loss,
+accuracy, val_loss, val_accuracy.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import argparse
 import json
 import os
 import time
+from importlib import import_module
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from keras import layers
 
 
 def read_idx(path: Path) -> np.ndarray:
     """An array of unsigned bytes in the IDX format."""
     content = path.read_bytes()
-    ndim = content[3]
-    shape = np.frombuffer(content, dtype=">u4", count=ndim, offset=4)
-    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * ndim).reshape(shape)
+    shape = np.frombuffer(content, dtype=">u4", count=content[3], offset=4)
+    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
 
 
 class Lines(keras.callbacks.Callback):
@@ -50,27 +51,14 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--raw", type=Path, default=Path("data/MNIST/raw"))
     parser.add_argument("--steps", type=int, help="of an epoch, and of its validation")
-    parser.add_argument(
-        "--warm-up",
-        action="store_true",
-        help="let Keras trace its functions before the clock starts, on two batches whose effect "
-        "is undone",
-    )
     args = parser.parse_args()
     keras.utils.set_random_seed(args.seed)
 
-    x_train, y_train, x_test, y_test = (
-        read_idx(args.raw / name)
-        for name in (
-            "train-images-idx3-ubyte",
-            "train-labels-idx1-ubyte",
-            "t10k-images-idx3-ubyte",
-            "t10k-labels-idx1-ubyte",
-        )
-    )
-    x_train, x_test = (x[..., None].astype("float32") / 255 for x in (x_train, x_test))
-    y_train, y_test = (keras.utils.to_categorical(y, 10) for y in (y_train, y_test))
-    layers = keras.layers
+    def read(part: str) -> tuple[np.ndarray, np.ndarray]:
+        x = read_idx(args.raw / f"{part}-images-idx3-ubyte")[..., None].astype("float32") / 255
+        return x, keras.utils.to_categorical(read_idx(args.raw / f"{part}-labels-idx1-ubyte"), 10)
+
+    x_train, y_train = read("train")
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
@@ -84,35 +72,23 @@ def main() -> None:
             layers.Dense(10, activation="softmax"),
         ]
     )
-    model.compile(
-        loss="categorical_crossentropy",
-        optimizer=keras.optimizers.Adadelta(learning_rate=1.0),
-        metrics=["accuracy"],
-    )
-    versions = {"keras": keras.__version__, "backend": keras.backend.backend()}
-    if versions["backend"] == "tensorflow":
-        import tensorflow
+    adadelta = keras.optimizers.Adadelta(learning_rate=1.0)
+    model.compile(loss="categorical_crossentropy", optimizer=adadelta, metrics=["accuracy"])
+    backend = keras.backend.backend()
+    versions = {"keras": keras.__version__, "backend": backend}
+    print(json.dumps(versions | {backend: import_module(backend).__version__}), flush=True)
 
-        versions["tensorflow"] = tensorflow.__version__
-    print(json.dumps(versions), flush=True)
-    data = {"x": x_train, "y": y_train, "validation_data": (x_test, y_test)}
-    if args.warm_up:
-        # On the same model, whose functions are kept, and the same data, for whose shapes they are.
-        model.optimizer.build(model.trainable_variables)
-        variables = [*model.variables, *model.optimizer.variables]
-        before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
-        model.fit(**data, batch_size=128, steps_per_epoch=2, validation_steps=2, verbose=0)
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
-    model.fit(
-        **data,
-        batch_size=128,
-        epochs=args.epochs,
-        steps_per_epoch=args.steps,
-        validation_steps=args.steps,
-        verbose=0,
-        callbacks=[Lines()],
-    )
+    fit = {"x": x_train, "y": y_train, "validation_data": read("t10k"), "batch_size": 128}
+    # Let Keras trace its functions before the clock starts, by two batches whose effect is undone:
+    # on the same model, which keeps the functions, and the same data, for whose shapes they are.
+    model.optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *model.optimizer.variables]
+    before = [keras.ops.convert_to_numpy(variable).copy() for variable in variables]
+    model.fit(**fit, steps_per_epoch=2, validation_steps=2, verbose=0)
+    for variable, value in zip(variables, before, strict=True):
+        variable.assign(value)
+    steps = {"steps_per_epoch": args.steps, "validation_steps": args.steps}
+    model.fit(**fit, **steps, epochs=args.epochs, verbose=0, callbacks=[Lines()])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The Keras run carried over to Lightning line by line, as most such ports are written.
 
-    python benchmarks/lightning_peer.py --seed 1 --data data
+    python -m benchmarks.lightning_peer --seed 1 --data data
 
 That is: a data module of torchvision's transforms image by image and DataLoaders, contiguous
 tensors, ``nn.Dropout``, ``self.log`` in every step, torchmetrics, a TensorBoard logger, the
@@ -33,13 +33,12 @@ class MNISTData(L.LightningDataModule):
 
     def __init__(self, data_dir: str, batch_size: int = 128) -> None:
         super().__init__()
-        self.data_dir = data_dir
-        self.batch_size = batch_size
-        self.transform = transforms.ToTensor()
+        self.data_dir, self.batch_size = data_dir, batch_size
 
     def setup(self, stage: str) -> None:
-        self.train_set = datasets.MNIST(self.data_dir, train=True, transform=self.transform)
-        self.val_set = datasets.MNIST(self.data_dir, train=False, transform=self.transform)
+        transform = transforms.ToTensor()
+        self.train_set = datasets.MNIST(self.data_dir, train=True, transform=transform)
+        self.val_set = datasets.MNIST(self.data_dir, train=False, transform=transform)
 
     def train_dataloader(self) -> DataLoader[Any]:
         return DataLoader(self.train_set, batch_size=self.batch_size, shuffle=True)
@@ -54,27 +53,16 @@ class Classifier(L.LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(1, 32, 3),
-            nn.ReLU(),
-            nn.Conv2d(32, 64, 3),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Dropout(0.25),
-            nn.Flatten(),
-            nn.Linear(64 * 12 * 12, 128),
-            nn.ReLU(),
-            nn.Dropout(0.5),
-            nn.Linear(128, 10),
+            *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU()),
+            *(nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten()),
+            *(nn.Linear(64 * 12 * 12, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10)),
         )
         self.train_accuracy = MulticlassAccuracy(10, average="micro")
         self.val_accuracy = MulticlassAccuracy(10, average="micro")
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) → (B, 10) logits
-        return self.net(x)
-
     def training_step(self, batch: Images, batch_idx: int) -> Tensor:
         x, y = batch
-        logits = self(x)
+        logits = self.net(x)
         loss = F.cross_entropy(logits, y)
         self.train_accuracy(logits, y)
         self.log("loss", loss, on_step=True, on_epoch=True)
@@ -83,7 +71,7 @@ class Classifier(L.LightningModule):
 
     def validation_step(self, batch: Images, batch_idx: int) -> None:
         x, y = batch
-        logits = self(x)
+        logits = self.net(x)
         self.val_accuracy(logits, y)
         self.log("val_loss", F.cross_entropy(logits, y))
         self.log("val_accuracy", self.val_accuracy)

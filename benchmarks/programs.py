@@ -1,4 +1,4 @@
-"""Programs that the benchmarks measure, each in a process of its own."""
+"""Starts the programs that are measured, each in a process of its own, and reads their results."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import venv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from benchmarks.records import Row
 
 ROOT = Path(__file__).parent.parent
-BF16 = ("--config", "configs/bf16.yaml")
 FIGURES = ("s", "loss", "accuracy", "val_loss", "val_accuracy")  # of an epoch
 
 
@@ -25,6 +26,17 @@ class Done(NamedTuple):
     out: str
     s: float  # from its start to its end
     peak_mb: float  # the most memory that one of its processes had resident, in 10^6 bytes
+
+
+class Fit(NamedTuple):
+    """What a ``fit`` says of itself."""
+
+    train_s: float  # of all epochs, validation left out
+    val_s: float
+    epochs: list[Row]
+    folder: str  # of its logs and checkpoints
+    process_s: float
+    peak_mb: float
 
 
 def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Done:
@@ -54,80 +66,72 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Done:
 
 
 def fit(
-    *flags: str, logs: str | Path, devices: int = 1, program: Sequence[str] = ("mnist_cnn",)
-) -> list[str]:
-    """The command ``python -m mnist_cnn fit``, on the CPU.
+    configs: str,
+    *flags: str,
+    devices: int = 1,
+    logs: Path | None = None,
+    program: Sequence[str] = ("mnist_cnn",),
+    env: Mapping[str, str] | None = None,
+) -> Fit:
+    """Run ``python -m mnist_cnn fit`` on the CPU, to its end.
 
     Args:
-        flags: Flags; they begin with the configuration.
-        logs: The folder that it logs to.
+        configs: Names of configurations, the later laid over the earlier ones: ``fast+bf16``.
+        flags: Further flags.
         devices: Number of processes that share the training.
+        logs: The folder that it logs to; one that is deleted at the end, unless given.
         program: Module, and arguments before ``fit``, of a program that stands in for it.
+        env: Environment variables on top of this process's.
     """
-    return [
-        *(sys.executable, "-m", *program, "fit", *flags),
-        *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
-        *(["--trainer.strategy=ddp"] if devices > 1 else []),
-        f"--trainer.logger.init_args.save_dir={logs}",
+    with tempfile.TemporaryDirectory() as temporary:
+        done = run(
+            [
+                *(sys.executable, "-m", *program, "fit"),
+                *(f"--config=configs/{name}.yaml" for name in configs.split("+")),
+                *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
+                *(["--trainer.strategy=ddp"] if devices > 1 else []),
+                *(f"--trainer.logger.init_args.save_dir={logs or temporary}", *flags),
+            ],
+            env,
+        )
+    train_s, val_s = printed(r"Training took ([\d.]+) s, validation ([\d.]+) s", done.out)
+    (folder,) = printed(r"Logs: +(.*)", done.out)
+    seconds = float(train_s), float(val_s)
+    return Fit(*seconds, epochs(done.out), folder, done.s, done.peak_mb)
+
+
+def limits(steps: int | None, *parts: str) -> list[str]:
+    """Flags that shorten the parts of an epoch, ``train`` and ``val``."""
+    return [f"--trainer.limit_{part}_batches={steps}" for part in parts if steps]
+
+
+def epochs(out: str) -> list[Row]:
+    """The epochs of a ``fit``, read off the lines that it prints."""
+    number = r"\s+([\d.]+)"
+    lines = re.findall(rf"^ *(\d+)/\d+{number * len(FIGURES)}$", out, re.MULTILINE)
+    rows = [
+        {"epoch": int(n), **dict(zip(FIGURES, map(float, of), strict=True))} for n, *of in lines
     ]
+    return list({row["epoch"]: row for row in rows}.values())  # the summary repeats them
+
+
+def printed(pattern: str, out: str) -> tuple[str, ...]:
+    """What the groups of a regular expression find in a program's output."""
+    match = re.search(pattern, out)
+    if match is None:
+        sys.exit(f"nothing like {pattern!r} in what was printed:\n{out[-3000:]}")
+    return match.groups()
+
+
+def peer(program: str, *flags: str, python: Path | None = None) -> tuple[list[Row], float]:
+    """The JSON lines of another way to train, ``benchmarks.{program}_peer``; its seconds in all."""
+    done = run([str(python or sys.executable), "-m", f"benchmarks.{program}_peer", *flags])
+    return [json.loads(line) for line in done.out.splitlines() if line.startswith("{")], done.s
 
 
 def warm_up() -> None:
     """Let a step of the program fetch MNIST, and compile what it compiles on its first use."""
-    limits = (f"--trainer.limit_{part}_batches=1" for part in ("train", "val"))
-    with tempfile.TemporaryDirectory() as logs:
-        run(fit("--config", "configs/cnn.yaml", "--trainer.max_epochs=1", *limits, logs=logs))
-
-
-def fit_epochs(out: str, epochs: int) -> list[dict[str, float | None]]:
-    """The epochs of a ``fit``, read off the lines that it prints."""
-    number = r"\s+([\d.]+)"
-    lines = re.findall(rf"^ *(\d+)/\d+{number * len(FIGURES)}$", out, re.MULTILINE)
-    rows: list[dict[str, float | None]] = [
-        dict(zip(("epoch", *FIGURES), map(float, line), strict=True)) for line in lines
-    ]
-    return rows[-epochs:]  # the summary at the end repeats them
-
-
-class Trained(NamedTuple):
-    """What a ``fit`` says of itself at its end."""
-
-    train_s: float
-    accuracy: float  # on the test images
-    process_s: float  # of the whole program
-    out: str
-
-
-def trained(*flags: str, logs: str | Path) -> Trained:
-    """Run the command-line program's ``fit`` with the flags, to its end."""
-    done = run(fit(*flags, logs=logs))
-    accuracy = printed(r"Test accuracy: ([\d.]+)", done.out)
-    return Trained(fit_seconds(done.out)[0], accuracy, done.s, done.out)
-
-
-def fit_seconds(out: str) -> tuple[float, float]:
-    """Seconds of training and of validation in all epochs of a ``fit``, as its summary says."""
-    return printed(r"Training took ([\d.]+) s, validation", out), printed(
-        r"Training took .* validation ([\d.]+) s", out
-    )
-
-
-def printed(pattern: str, out: str) -> float:
-    """The number that a program printed, the one group of a regular expression."""
-    match = re.search(pattern, out)
-    if match is None:
-        sys.exit(f"nothing like {pattern!r} in what was printed:\n{out[-3000:]}")
-    return float(match[1])
-
-
-def json_lines(out: str) -> list[dict[str, Any]]:
-    """The lines of a program's output that are JSON objects."""
-    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-
-
-def keras_peer(python: Path, *flags: str) -> list[str]:
-    """The command of the published run in real Keras."""
-    return [str(python), "benchmarks/keras_peer.py", *flags]
+    fit("cnn", "--trainer.max_epochs=1", *limits(1, "train", "val"))
 
 
 def keras_environment() -> Path:
@@ -137,8 +141,6 @@ def keras_environment() -> Path:
     if not (folder / "ready").exists():
         print(f"Setting up Keras in {folder} …", flush=True)
         venv.create(folder, with_pip=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "-q", "keras", "tensorflow-cpu"], check=True
-        )
+        run([str(python), "-m", "pip", "install", "--quiet", "keras", "tensorflow-cpu"])
         (folder / "ready").touch()
     return python

@@ -1,6 +1,6 @@
 """The classic net trained as the official PyTorch example of MNIST trains its own.
 
-    python benchmarks/torch_peer.py --seed 1 --data data
+    python -m benchmarks.torch_peer --seed 1 --data data
 
 That is (https://github.com/pytorch/examples, mnist): torchvision's transforms image by image, a
 DataLoader, contiguous tensors, ``nn.Dropout``, a function that trains an epoch and prints as it
@@ -19,58 +19,36 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn, optim
+from torch import nn, optim
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
-LOG_INTERVAL = 10
-
-
-class Net(nn.Module):
-    """32C3-relu, 64C3-relu, maxpool2, dropout .25, 128-relu, dropout .5, 10."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 32, 3)
-        self.conv2 = nn.Conv2d(32, 64, 3)
-        self.dropout1 = nn.Dropout(0.25)
-        self.dropout2 = nn.Dropout(0.5)
-        self.fc1 = nn.Linear(64 * 12 * 12, 128)
-        self.fc2 = nn.Linear(128, 10)
-
-    def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) → (B, 10) logarithms of probabilities
-        x = F.relu(self.conv1(x))
-        x = F.relu(self.conv2(x))
-        x = self.dropout1(F.max_pool2d(x, 2))
-        x = F.relu(self.fc1(torch.flatten(x, 1)))
-        return F.log_softmax(self.fc2(self.dropout2(x)), dim=1)
-
 
 def train(
-    model: Net, loader: DataLoader[Any], optimizer: optim.Optimizer, steps: int | None
+    model: nn.Module, loader: DataLoader[Any], optimizer: optim.Optimizer, steps: int | None
 ) -> float:
     """Train for an epoch, or for so many steps of it; return the mean loss."""
     model.train()
     total = batches = 0.0
     for i, (data, target) in enumerate(islice(loader, steps)):
         optimizer.zero_grad()
-        loss = F.nll_loss(model(data), target)
+        loss = F.cross_entropy(model(data), target)
         loss.backward()
         optimizer.step()
         total, batches = total + loss.item(), batches + 1
-        if i % LOG_INTERVAL == 0:
+        if i % 10 == 0:
             print(f"Batch {i} of {len(loader)}, loss {loss.item():.6f}")
     return total / batches
 
 
-def test(model: Net, loader: DataLoader[Any], steps: int | None) -> float:
+def test(model: nn.Module, loader: DataLoader[Any], steps: int | None) -> float:
     """Return the accuracy."""
     model.eval()
     total = right = tested = 0.0
     with torch.no_grad():
         for data, target in islice(loader, steps):
             output = model(data)
-            total += F.nll_loss(output, target, reduction="sum").item()
+            total += F.cross_entropy(output, target, reduction="sum").item()
             right += output.argmax(dim=1).eq(target).sum().item()
             tested += len(target)
     print(f"Test: loss {total / tested:.4f}, accuracy {right / tested:.4f}")
@@ -85,20 +63,23 @@ def main() -> None:
     parser.add_argument("--data", default="data", help="torchvision's folder of MNIST")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
-    transform = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    to_tensor = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
+    train_set, test_set = (
+        datasets.MNIST(args.data, train=train, transform=transforms.Compose(to_tensor))
+        for train in (True, False)
     )
-    train_set = datasets.MNIST(args.data, train=True, transform=transform)
-    test_set = datasets.MNIST(args.data, train=False, transform=transform)
     train_loader = DataLoader(train_set, batch_size=128, shuffle=True)
-    test_loader = DataLoader(test_set, batch_size=1000)
-    model = Net()
+    model = nn.Sequential(
+        *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU()),
+        *(nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten()),
+        *(nn.Linear(64 * 12 * 12, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10)),
+    )
     optimizer = optim.Adadelta(model.parameters(), lr=1.0, rho=0.95, eps=1e-7)
 
     start = perf_counter()
     loss = train(model, train_loader, optimizer, args.steps)
     trained = perf_counter()
-    accuracy = test(model, test_loader, args.steps)
+    accuracy = test(model, DataLoader(test_set, batch_size=1000), args.steps)
     row = {"train_s": trained - start, "s": perf_counter() - start}
     print(json.dumps(row | {"loss": loss, "val_accuracy": accuracy}))
 

@@ -10,58 +10,71 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import t as student
 
 from benchmarks import __main__ as harness
-from benchmarks import (
-    accuracy,
-    compare_keras,
-    epoch,
-    precision,
-    programs,
-    record,
-    records,
-    repeated_fit,
-    scaling,
-    serve_load,
-    startup,
-)
-from benchmarks.records import has_bf16, write_record
+from benchmarks import device_counts, programs, records, scaling, startup, trainings
 from mnist_cnn.data import MNISTDataModule
 
-
-def test_the_table_has_means_spreads_and_a_verdict() -> None:
-    def runs(offset: float) -> list[compare_keras.Run]:
-        figures = {"s": 40.0 + offset, "loss": 0.1, "accuracy": 0.98, "val_loss": 0.05}
-        return [[{**figures, "val_accuracy": 0.99 + seed / 1000}] for seed in range(3)]
-
-    record = {
-        "machine": {"cpu": "a CPU", "cores": 2},
-        "versions": {"keras": "3"},
-        "runs": {"keras": runs(0), "mnist_cnn": runs(-4)},
-        "notes": ["A note."],
-    }
-    record["runs"]["mnist_cnn"][0][0]["s"] = None  # type: ignore[index]
-    text = compare_keras.table(record)
-    assert "| 1 | 40.0 ± 0.0 | 36.0 ± 0.0 |" in text
-    assert "0.9910 ± 0.0010" in text
-    assert "ratio 0.90" in text
-    assert "p = 1.00" in text
-    assert text.endswith("A note.")
+RESULTS = harness.ROOT / "benchmarks" / "results"
 
 
-@pytest.mark.slow
-def test_real_keras_and_this_project_run_side_by_side(tmp_path: Path) -> None:
-    out = tmp_path / "record.json"
-    arguments = ["--seeds", "1", "--epochs", "1", "--keras-python", sys.executable]
-    compare_keras.main([*arguments, "--out", str(out), "--tb-logs", str(tmp_path / "tb")])
-    record = json.loads(out.read_text())
-    assert record["versions"]["backend"] == "torch"
-    for peer in ("keras", "mnist_cnn"):
-        ((row,),) = record["runs"][peer]
-        assert row["s"] > 0
-        assert row["val_accuracy"] > 0.97
+@pytest.mark.parametrize(
+    ("name", "record", "expected"),
+    [
+        ("epoch", "epoch", "| cnn.yaml | 19.2 | 18.7–20.1 | 20.5 | 3117 | 0.76 | 0.45 |"),
+        ("epoch", "epoch", "add 3.3 % to the bare loop"),
+        ("epoch", "epoch", "0.9812 ± 0.0016 and 0.9810 ± 0.0014; Welch's t-test of a difference: "),
+        ("epoch", "epoch", "On 2 cores of Intel(R) Xeon(R) Processor; mnist-cnn 0.1.0, torch 2.14"),
+        (
+            "accuracy",
+            "accuracy",
+            "| fast.yaml | 20 | 0.9922 ± 0.0008 | 77.5 | 1.82 | 1.87 | 1.67–1.95 | 0.29 | 8.2 |",
+        ),
+        ("accuracy", "record", "| record.yaml | 3 | 0.9974 ± 0.0002 | 26.3 | 942.26 | "),
+        ("accuracy", "record", "| record.yaml, ensemble of 3 | 1 | 0.9973 | 27.0 | 2826.77 | "),
+        ("compare_keras", "compare_keras", "| 0.9916 ± 0.0008 | 0.9915 ± 0.0002 |\n\nMedian"),
+        ("compare_keras", "compare_keras", "\nSeconds are those of seeds 1 and 2: "),  # a note
+        ("compare_keras", "compare_keras_seconds", "| 1 | 41.5 ± 4.1 | 35.5 ± 3.9 | 0.2658 ± "),
+        ("scaling", "scaling", "threads 2 x 1 | 5 | 11.9 | 1371 | 1292–1499 | 1259 |"),
+        ("scaling", "scaling", "reach 0.85 of one"),
+        ("scaling", "scaling", "takes 0.18 s and 6.59 s for each 60000 images, to within 15 %"),
+        ("scaling", "scaling", "an image takes 218 bytes"),
+        ("startup", "startup", "| `mnist_cnn --help` | 5 | 4.69 | 4.60–4.73 | 1.05 |"),
+    ],
+)
+def test_a_record_is_shown_as_a_table(
+    name: str, record: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The figures are those of version 0.1.0's documentation."""
+    harness.main([name, "--table", "--record", str(RESULTS / f"{record}.json")])
+    assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["epoch", "accuracy"])
+def test_a_record_is_drawn(name: str, tmp_path: Path) -> None:
+    harness.main([name, "--table", "--plot", str(tmp_path / "plot.png")])
+    with Image.open(tmp_path / "plot.png") as plot:
+        assert min(plot.size) > 100
+
+
+def test_differences_are_told_from_equivalence() -> None:
+    a, b = [0.9910, 0.9913, 0.9915], [0.9911, 0.9914, 0.9914, 0.9915]
+    (line,) = records.compared({"a": a, "b": b, "run once": [0.99]})
+    # Welch's test and two of them shifted, by their formulas.
+    squares = [np.var(of, ddof=1) / len(of) for of in (a, b)]
+    error = np.sqrt(sum(squares))
+    freedom = sum(squares) ** 2 / sum(
+        s**2 / (len(of) - 1) for s, of in zip(squares, (a, b), strict=True)
+    )
+    difference = np.mean(a) - np.mean(b)
+    differ = 2 * student.sf(abs(difference) / error, freedom)
+    equivalent = student.sf((0.0005 - abs(difference)) / error, freedom)
+    assert f"of a difference: p = {differ:.2g};" in line
+    assert f"of equivalence within ±0.0005: p = {equivalent:.2g}." in line
 
 
 def test_the_load_table_has_medians_and_what_went_wrong() -> None:
@@ -91,140 +104,37 @@ def test_serve_bears_a_load_and_answers_every_request_rightly(
         assert row["wrong"] == row["lost"] == 0
 
 
-def rows(peer: str, **figures: list[float]) -> list[dict[str, Any]]:
-    """A made-up peer's rows, one a round."""
-    rounds = zip(*figures.values(), strict=True)
-    return [
-        {"peer": peer, "round": n + 1, **dict(zip(figures, values, strict=True))}
-        for n, values in enumerate(rounds)
-    ]
-
-
-def made_up(*peers: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "machine": {"cpu": "a CPU", "cores": 2},
-        "versions": {"torch": "3", "backend": "jax"},
-        "settings": {"rounds": 3},
-        "notes": ["A note."],
-        "rows": [row for peer in peers for row in peer],
-    }
-
-
-def epochs(peer: str, *train_s: float) -> list[dict[str, Any]]:
-    seconds = list(train_s)
-    return rows(
-        peer,
-        train_s=seconds,
-        s=[value + 2 for value in seconds],
-        images_per_s=[60_000 / value for value in seconds],
-        val_accuracy=[0.98 + value / 1e5 for value in seconds],
-    )
-
-
-def scaled(setting: scaling.Setting, rate: float, peak_mb: float) -> list[dict[str, Any]]:
-    seconds = setting.images / rate
-    return rows(setting.peer, train_s=[seconds], images_per_s=[rate], peak_mb=[peak_mb])
-
-
-RECORDS = {
-    "epoch": made_up(
-        epochs("plain Lightning port", 60, 50, 80),
-        epochs("mnist_cnn", 30, 31, 36),
-        epochs("mnist_cnn, bf16", 20, 30, 40),
-        epochs("Keras on JAX", 40, 40, 40),
-        epochs("mnist_cnn's net in a bare loop", 30, 30, 30),
-    ),
-    "accuracy": made_up(
-        rows(accuracy.OURS, train_s=[5, 6], accuracy=[0.991, 0.993], process_s=[10, 12]),
-        rows(accuracy.RECORD, train_s=[10, 12], accuracy=[0.99, 0.99], process_s=[20, 20]),
-    ),
-    "scaling": made_up(
-        scaled(scaling.Setting(), 2000, 900),
-        scaled(scaling.Setting(threads=1), 1100, 900),
-        scaled(scaling.Setting(processes=2, threads=1), 1900, 800),
-        scaled(scaling.Setting(share=0.5), 10_000, 824),
-        scaled(scaling.Setting(share=1.0), 10_000, 848),
-        scaled(scaling.Setting(share=4.0), 10_000, 992),
-    ),
-    "startup": made_up(
-        rows("import lightning.pytorch.cli", s=[4.0, 5.0, 4.5]), rows("mnist_cnn --help", s=[5.4])
-    ),
-    "precision": {
-        **made_up(
-            rows("float32", epoch_s=[20, 21, 22], accuracy=[0.9913, 0.9915, 0.9917]),
-            rows("bf16", epoch_s=[10, 11, 12], accuracy=[0.9914, 0.9916, 0.9918]),
-        ),
-        "settings": {"seeds": 3, "epochs": 12},
-    },
-    "record": made_up(
-        rows(record.NET, train_s=[600, 602, 604], accuracy=[0.9977, 0.9978, 0.9979]),
-        rows(record.ENSEMBLE.format(3), train_s=[1806], accuracy=[0.9981]),
-    ),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("epoch", "| mnist_cnn | 31.0 | 30.0–36.0 | 33.0 | 1935 | 0.78 | 0.52 |"),
-        ("epoch", "add 3.3 % to the bare loop"),
-        ("epoch", "0.9803 ± 0.0000 in float32, 0.9803 ± 0.0001 in bf16; Welch's t-test"),
-        ("epoch", "3 round(s) on 2 cores of a CPU; torch 3, backend jax.\nA note.\n"),
-        (
-            "accuracy",
-            "| mnist_cnn, fast.yaml | 0.9920 ± 0.0014 | 0.00100 | 5.50 | 5.00–6.00 | 0.50 | 11.0 |",
-        ),
-        ("scaling", "threads 2 x 1 | 31.6 | 1900 | 1900–1900 | 800 |"),
-        ("scaling", "reach 0.95 of one"),
-        ("scaling", "takes 0.00 s and 6.00 s for each 60000 images, to within 0 %"),
-        ("scaling", "an image takes 800 bytes"),
-        ("startup", "| `mnist_cnn --help` | 5.40 | 5.40–5.40 | 1.20 |"),
-        ("precision", "| bf16 | 0.9916 ± 0.0002 | 11.0 | 10.0–12.0 |"),
-        ("precision", "difference in accuracy: p = 0.57.\n3 seed(s) of 12 epoch(s) on 2 cores"),
-        ("record", "| record.yaml | 3 | 0.9978 ± 0.0001 | 22.0 | 602 |"),
-        ("record", "| ensemble of 3 | 1 | 0.9981 | 19.0 | 1806 |"),
-    ],
-)
-def test_a_record_is_shown_as_table_and_plot(
-    name: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_record(tmp_path / f"{name}.json", RECORDS[name])
-    harness.main([name, "--redraw", "--results", str(tmp_path), "--plots", str(tmp_path)])
-    assert expected in capsys.readouterr().out
-    with Image.open(tmp_path / f"benchmark-{name}.png") as plot:
-        assert min(plot.size) > 100
-
-
 def test_what_was_measured_before_an_interruption_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(args: Any, record: Any) -> Iterator[dict[str, Any]]:
-        yield from rows("import lightning.pytorch.cli", s=[4.0, 6.0])
+        yield from ({"peer": "import lightning.pytorch.cli", "s": s} for s in (4.0, 6.0))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(startup, "measure", measure)
     monkeypatch.setattr(harness, "warm_up", lambda: None)
     with pytest.raises(KeyboardInterrupt):
-        harness.main(["startup", "--results", str(tmp_path), "--plots", str(tmp_path)])
+        harness.main(["startup", "--record", str(tmp_path / "startup.json")])
     record = json.loads((tmp_path / "startup.json").read_text())
     assert [row["s"] for row in record["rows"]] == [4.0, 6.0]
-    figure = record["summary"]["import lightning.pytorch.cli"]["s"]
-    assert (figure["n"], figure["median"], figure["min"], figure["max"]) == (2, 5.0, 4.0, 6.0)
     assert record["machine"]["cpu"]
     assert record["versions"]["torch"]
+    assert record["settings"] == {"rounds": 9}
+    assert "| 2 | 5.00 | 4.00–6.00 | 1.00 |" in startup.table(record)
 
 
-def test_the_examples_in_the_documentation_are_true() -> None:
-    result = doctest.testmod(records)
+@pytest.mark.parametrize("module", [records, trainings])
+def test_the_examples_in_the_documentation_are_true(module: Any) -> None:
+    result = doctest.testmod(module)
     assert result.attempted > 0
     assert result.failed == 0
 
 
 def test_each_peer_begins_as_many_rounds() -> None:
-    peers = ("a", "b", "c")
-    orders = [records.taking_turns(peers, number) for number in range(6)]
-    assert Counter(order[0] for order in orders) == dict.fromkeys(peers, 2)
-    assert all(sorted(order) == list(peers) for order in orders)
+    turns = list(records.taking_turns("abc", 6))
+    orders = [[peer for number, peer in turns if number == n] for n in range(1, 7)]
+    assert Counter(order[0] for order in orders) == dict.fromkeys("abc", 2)
+    assert all(sorted(order) == list("abc") for order in orders)
 
 
 def test_a_program_that_fails_ends_the_benchmark_with_what_it_said() -> None:
@@ -249,7 +159,7 @@ def test_a_program_is_timed_and_weighed() -> None:
 
 def test_the_data_set_is_repeated(mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MNISTDataModule, "setup", MNISTDataModule.setup)  # undone at the end
-    repeated_fit.take_share(1.5)
+    scaling.take_share(1.5)
     data = MNISTDataModule(str(mnist_root))
     data.setup()
     assert len(data.train_set) == 90_000
@@ -258,74 +168,109 @@ def test_the_data_set_is_repeated(mnist_root: Path, monkeypatch: pytest.MonkeyPa
     assert len(data.val_set) == 10_000
 
 
-def measured(tmp_path: Path, *arguments: str) -> list[dict[str, Any]]:
-    """The rows of a real run of the benchmarks."""
-    harness.main([*arguments, "--results", str(tmp_path), "--plots", str(tmp_path)])
-    assert (tmp_path / f"benchmark-{arguments[0]}.png").exists()
-    found: list[dict[str, Any]] = json.loads((tmp_path / f"{arguments[0]}.json").read_text())[
-        "rows"
-    ]
-    return found
+Measured = list[dict[str, Any]]
+
+
+class Measure:
+    """A real run of a benchmark: its rows, and the table that it prints."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.path, self.capsys = folder / "record.json", capsys
+
+    def __call__(self, *arguments: str) -> tuple[Measured, str]:
+        harness.main([*arguments, "--record", str(self.path)])
+        rows: Measured = json.loads(self.path.read_text())["rows"]
+        return rows, self.capsys.readouterr().out
+
+
+@pytest.fixture
+def measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Measure:
+    monkeypatch.setattr(harness, "warm_up", lambda: None)
+    return Measure(tmp_path, capsys)
+
+
+def test_startup_is_measured(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(startup, "COMMANDS", {"nothing": ["-c", ""], "pi": ["-c", "import math"]})
+    rows, table = measure("startup", "--rounds", "2")
+    assert [row["peer"] for row in rows] == ["nothing", "pi", "pi", "nothing"]
+    assert all(0 < row["s"] < 10 for row in rows)
+    assert "| `pi` | 2 | " in table
+
+
+def test_pictures_are_measured(measure: Measure) -> None:
+    rows, table = measure("pictures", "--count", "2", "--mnist", "50")
+    assert [row["right"] for row in rows[:3]] == [1, 1, 1]
+    assert "| black on white | 100.0% |" in table
 
 
 @pytest.mark.slow
-def test_all_peers_train_a_few_steps_of_an_epoch(tmp_path: Path) -> None:
-    rows = measured(
-        tmp_path,
-        *("epoch", "--rounds", "1", "--steps", "3", "--keras-python", sys.executable),
-        *("--peers", *epoch.TITLES),
-    )
+def test_all_peers_train_a_few_steps_of_an_epoch(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure = Measure(tmp_path, capsys)  # warms up, too
+    peers = ("cnn", *trainings.TITLES)
+    flags = ("--seeds", "1", "--steps", "3", "--keras-python", sys.executable)
+    rows, table = measure("epoch", *flags, "--peers", *peers)
     by_peer = {row["peer"]: row for row in rows}
-    assert len(by_peer) == len(epoch.TITLES)
-    assert "Keras on PyTorch" in by_peer
+    assert len(by_peer) == len(peers)
     for row in rows:
-        assert 0 < row["train_s"] < row["s"]
+        assert 0 < row["train_s"] < row["s"] < row["process_s"]
         assert 1.5 < row["loss"] < 2.5
+        assert 0.05 < row["val_accuracy"] < 0.95
     # The bare loop is the same training.
-    ours, bare = by_peer[epoch.TITLES["ours"]], by_peer[epoch.TITLES["bare"]]
+    ours, bare = (by_peer[trainings.title(name)] for name in ("cnn", "bare"))
     assert ours["loss"] == pytest.approx(bare["loss"], abs=1e-4)
     assert ours["val_accuracy"] == pytest.approx(bare["val_accuracy"], abs=1e-4)
+    assert "to the bare loop" in table
+    assert "torch" in json.loads(measure.path.read_text())["versions"]["backend"]
 
 
 @pytest.mark.slow
-def test_accuracy_is_measured_on_a_few_steps(tmp_path: Path) -> None:
-    rows = measured(tmp_path, "accuracy", "--seeds", "1", "--steps", "3")
-    peers = {accuracy.OURS, accuracy.RECORD} | ({accuracy.OURS_BF16} if has_bf16() else set())
-    assert {row["peer"] for row in rows} == peers
+def test_real_keras_and_this_project_run_side_by_side(measure: Measure) -> None:
+    flags = ("--seeds", "1", "--epochs", "2", "--steps", "4", "--keras-python", sys.executable)
+    rows, table = measure("compare_keras", *flags)
+    assert [row["peer"] for row in rows] == ["Keras", "cnn.yaml"]
     for row in rows:
-        assert 0 < row["train_s"] < row["process_s"]
-        assert 0.1 < row["accuracy"] < 0.95
+        first, second = row["epochs"]
+        assert (first["epoch"], second["epoch"]) == (1, 2)
+        assert first["loss"] > second["loss"] == row["loss"]
+        assert first["s"] > 0
+    assert "| 2 | " in table
 
 
 @pytest.mark.slow
-def test_scaling_is_measured_on_a_few_steps(tmp_path: Path) -> None:
-    rows = measured(tmp_path, "scaling", "--rounds", "1", "--steps", "2", "--quick")
-    assert len(rows) == len({row["peer"] for row in rows}) == 6
+def test_nets_and_their_ensembles_are_measured_on_a_few_steps(measure: Measure) -> None:
+    short = ("--steps", "2", "--epochs", "1")
+    rows, _ = measure("accuracy", "--peers", "fast", "--ensembles", "--seeds", "2", *short)
+    nets = ["fast.yaml", "fast.yaml", "fast.yaml, ensemble of 2"]
+    assert [row["peer"] for row in rows] == nets
+    assert rows[2]["train_s"] == pytest.approx(rows[0]["train_s"] + rows[1]["train_s"])
+    assert all(0.05 < row["val_accuracy"] < 0.95 for row in rows)
+
+
+@pytest.mark.slow
+def test_scaling_is_measured_on_a_few_steps(
+    measure: Measure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = scaling.Setting(share=0.1)
+    monkeypatch.setattr(scaling, "SETTINGS", [scaling.Setting(), scaling.TWO_PROCESSES, small])
+    rows, table = measure("scaling", "--rounds", "1", "--steps", "2")
+    assert len(rows) == 3
     for row in rows:
         assert row["images_per_s"] > 0
         assert row["peak_mb"] > 100
+    assert "Two processes of one thread reach" in table
 
 
 @pytest.mark.slow
-def test_startup_is_measured(tmp_path: Path) -> None:
-    rows = measured(tmp_path, "startup", "--rounds", "1")
-    assert sorted(row["peer"] for row in rows) == sorted(startup.COMMANDS)
-
-
-@pytest.mark.slow
-def test_nets_and_their_ensembles_are_measured_on_a_few_steps(tmp_path: Path) -> None:
-    arguments = ("--seeds", "2", "--steps", "2", "--logs", str(tmp_path / "logs"))
-    rows = measured(tmp_path, "record", *arguments)
-    assert [row["peer"] for row in rows] == [record.NET, record.NET, record.ENSEMBLE.format(2)]
-    for row in rows:
-        assert row["train_s"] > 0
-        assert 0.05 < row["accuracy"] < 0.95
-
-
-@pytest.mark.slow
-def test_precision_is_measured_on_a_few_steps(tmp_path: Path) -> None:
-    rows = measured(tmp_path, "precision", "--seeds", "1", "--epochs", "1", "--steps", "2")
-    assert {row["peer"] for row in rows} == set(precision.PEERS)
-    for row in rows:
-        assert row["epoch_s"] > 0
-        assert 0.05 < row["accuracy"] < 0.95
+def test_exact_sums_make_two_devices_one(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device_counts, "RUNS", ((1, 128), (2, 128)))
+    rows, table = measure("device_counts", "--steps", "2", "--configs", "cnn+exact")
+    one, two, dropout = rows
+    assert len(one["losses"]) == 2
+    assert one["losses"] == pytest.approx(two["losses"], abs=1e-6)
+    assert two["weights"] == 0
+    assert dropout["ours"] > 0
+    assert "| cnn+exact, 2 x 64 | " in table

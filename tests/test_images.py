@@ -15,11 +15,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from benchmarks import pictures, scenes
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.decode import PictureError, open_pictures
 from mnist_cnn.digits.normalise import is_mnist_form, normalise
 from mnist_cnn.use.classifier import Probabilities, load_classifier
+from tests.support import scenes
 
 SEVEN = 0  # the first test image
 
@@ -191,7 +191,7 @@ def test_photographs_frames_and_lines(mnist: MNISTDataModule) -> None:
         scenes.photographed(ink, rng, lines=scenes.ruled(ink.shape, rng, 50, checked=True)),
         scenes.blackboard(ink, rng),
         black_lines,
-        pictures.in_frame(ink, rng),
+        scenes.in_frame(ink, rng),
     ]
     for picture in made:
         assert_alike(normalise(picture), image, by=0.75)
@@ -283,10 +283,10 @@ def test_pictures_without_ink(picture: Image.Image) -> None:
 def test_digits_are_read_in_pictures(trained: Path, mnist: MNISTDataModule) -> None:
     """The promise for MNIST's test digits, and the rows of the README's table."""
     predict = Probabilities(load_classifier(trained)[0])
-    right = pictures.share_right(pictures.enlarged(mnist, 10_000), predict)
+    right = scenes.share_right(scenes.enlarged(mnist, 10_000), predict)
     print(f"inverted, enlarged 7 times, off centre on white: {right:.2%}")
     assert right >= 0.985
-    rows = {row: pictures.share_right(pictures.pictures(row, 60), predict) for row in pictures.ROWS}
+    rows = {row: scenes.share_right(scenes.pictures(row, 60), predict) for row in scenes.ROWS}
     print(*(f"{row}: {share:.1%}" for row, share in rows.items()), sep="\n")
     assert min(rows.values()) >= 0.8
     assert np.mean(list(rows.values())) >= 0.95

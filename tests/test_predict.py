@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.pictures import enlarged
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.files import find_files, read_files
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from tests.conftest import Result
+from tests.support.scenes import enlarged
 
 
 @pytest.fixture

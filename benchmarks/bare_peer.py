@@ -1,6 +1,6 @@
 """This project's training in a plain loop: what its trainer, metrics, logs and checkpoints cost.
 
-    python -m benchmarks.bare_loop --seed 1
+    python -m benchmarks.bare_peer --seed 1
 
 The net, dropout masks, batches and optimizer are those of ``python -m mnist_cnn fit --config
 configs/cnn.yaml``, so the weights are the same; there is nothing else. Prints a JSON line: seconds
@@ -27,7 +27,7 @@ from mnist_cnn.__main__ import keep_freed_memory
 from mnist_cnn.training.global_batches import GlobalBatchSampler
 from mnist_cnn.training.randomness import keyed_dropout
 
-BATCH_SIZE = 128
+BATCH_SIZE, CPU = 128, torch.device("cpu")
 
 
 def as_input(images: Tensor) -> Tensor:  # (B, 28, 28) uint8 → (B, 1, 28, 28) in [0, 1]
@@ -55,7 +55,7 @@ def main() -> None:
     net.train()
     for step, share in enumerate(islice(batches, args.steps)):
         batch = data.train_set[share]
-        with keyed_dropout(net, args.seed, 0, step, first_row=0, device=torch.device("cpu")):
+        with keyed_dropout(net, args.seed, 0, step, first_row=0, device=CPU):
             loss = F.cross_entropy(net(as_input(batch.images)), batch.labels)
         optimizer.zero_grad()
         loss.backward()
@@ -65,16 +65,14 @@ def main() -> None:
     trained = perf_counter()
 
     net.eval()
-    right = tested = 0
+    right = []
     with torch.inference_mode():
         for share in islice(tests, args.steps):
             batch = data.test_set[share]
-            answers = net(as_input(batch.images)).argmax(dim=1)
-            right += int((answers == batch.labels).sum())
-            tested += len(batch.labels)
-    end = perf_counter()
-    row = {"train_s": trained - start, "s": end - start, "loss": float(total_loss) / seen}
-    print(json.dumps(row | {"val_accuracy": right / tested}))
+            right.append(net(as_input(batch.images)).argmax(dim=1) == batch.labels)
+    accuracy = torch.cat(right).float().mean().item()
+    row = {"train_s": trained - start, "s": perf_counter() - start}
+    print(json.dumps(row | {"loss": float(total_loss) / seen, "val_accuracy": accuracy}))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What `serve` is measured against: FastAPI as one writes it, the model called in the handler.
 
-python -m benchmarks.plain_fastapi best.ckpt 8001
+python -m tests.support.plain_fastapi best.ckpt 8001
 """
 
 from __future__ import annotations

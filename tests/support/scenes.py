@@ -8,13 +8,19 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
+from torch import Tensor
+
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.digits.decode import PictureError
+from mnist_cnn.digits.normalise import normalise
 
 Array = NDArray[np.float64]
 Random = np.random.Generator
@@ -63,6 +69,8 @@ INKS = (
     (0.3, 0.3, 0.32),
     (0.05, 0.35, 0.15),
 )
+SIZE = (480, 360)  # W and H of the pictures of `ROWS`
+PEN = 0.09  # of the digit's height
 
 
 def handwritten(digit: int, rng: Random, size: tuple[int, int], pen: float) -> Array:
@@ -222,3 +230,118 @@ def _texture(shape: tuple[int, ...], rng: Random, grain: float) -> Array:
 
 def _bytes(values: Array) -> NDArray[np.uint8]:
     return np.clip(values * 255 + 0.5, 0, 255).astype(np.uint8)
+
+
+def on_a_table(ink: Array, rng: Random) -> Image.Image:
+    """A photograph of a whole sheet, the digit at half its size."""
+    small = np.asarray(Image.fromarray(ink.astype(np.float32)).reduce(2), dtype=np.float64)
+    ink = np.pad(small, [(side // 2, side - side // 2) for side in small.shape])
+    return photographed(ink, rng, paper=sheet(ink.shape, rng))
+
+
+def transparent(ink: Array, rng: Random) -> Image.Image:
+    """One colour, and how opaque it is."""
+    colour = np.broadcast_to(rng.integers(0, 256, 3), (*ink.shape, 3))
+    return Image.fromarray(np.dstack([colour, 255 * ink]).astype(np.uint8))
+
+
+def any_colours(ink: Array, rng: Random) -> Image.Image:
+    """Two colours that differ."""
+    while True:
+        ground, colour = rng.uniform(0, 1, (2, 3))
+        if np.linalg.norm(ground - colour) > 0.4:
+            return drawn(ink, ground, colour)
+
+
+def with_shadow(ink: Array, rng: Random) -> Image.Image:
+    """A photograph with the shadow of a hand or a telephone."""
+    return photographed(ink, rng, shadow=rng.uniform(0.2, 0.5))
+
+
+def on_ruled_paper(ink: Array, rng: Random) -> Image.Image:
+    """A photograph of ruled paper."""
+    return photographed(ink, rng, lines=ruled(ink.shape, rng, rng.uniform(30, 60)))
+
+
+def on_checked_paper(ink: Array, rng: Random) -> Image.Image:
+    """A photograph of checked paper."""
+    lines = ruled(ink.shape, rng, rng.uniform(25, 50), checked=True)
+    return photographed(ink, rng, lines=lines)
+
+
+def black_lines(ink: Array, rng: Random) -> Image.Image:
+    """Lines as black as the ink."""
+    return drawn(np.maximum(ink, ruled(ink.shape, rng, rng.uniform(50, 90))))
+
+
+def in_frame(ink: Array, rng: Random) -> Image.Image:
+    """A form with a box for the digit."""
+    framed = ink.copy()
+    framed[:3], framed[-3:], framed[:, :3], framed[:, -3:] = 1, 1, 1, 1
+    return drawn(np.pad(framed, 12))
+
+
+#: What each row of the table shows: pen, and how the picture comes about.
+ROWS: dict[str, tuple[float, Scene]] = {
+    "black on white": (PEN, lambda ink, rng: drawn(ink)),
+    "white on black": (PEN, lambda ink, rng: drawn(1 - ink)),
+    "hairline, one pixel wide": (0, lambda ink, rng: drawn(ink)),
+    "felt pen, a quarter of the height": (0.24, lambda ink, rng: drawn(ink)),
+    "any two colours": (PEN, any_colours),
+    "any colour on transparent": (PEN, transparent),
+    "1 bit": (PEN, lambda ink, rng: Image.fromarray(ink < 0.5)),
+    "with a frame": (PEN, in_frame),
+    "on black ruled lines": (PEN, black_lines),
+    "photograph": (PEN, photographed),
+    "photograph, thin pen": (0.03, photographed),
+    "photograph, half in shadow": (PEN, with_shadow),
+    "photograph, dark corners": (PEN, lambda ink, rng: photographed(ink, rng, vignette=0.7)),
+    "photograph, dim and noisy": (
+        PEN,
+        lambda ink, rng: photographed(ink, rng, exposure=0.35, noise=0.04),
+    ),
+    "photograph, pencil": (
+        0.05,
+        lambda ink, rng: photographed(0.6 * ink, rng, colour=(0.35, 0.35, 0.37)),
+    ),
+    "photograph, ruled paper": (PEN, on_ruled_paper),
+    "photograph, checked paper": (PEN, on_checked_paper),
+    "photograph of a sheet on a table": (PEN, on_a_table),
+    "blackboard": (PEN, blackboard),
+}
+
+
+def pictures(row: str, count: int, seed: int = 0) -> Iterator[tuple[Image.Image, int]]:
+    """Pictures of a row of the table, with their digits."""
+    pen, scene = ROWS[row]
+    rng = np.random.default_rng(seed)
+    for index in range(count):
+        yield scene(handwritten(index % 10, rng, SIZE, pen), rng), index % 10
+
+
+def enlarged(data: MNISTDataModule, count: int, seed: int = 0) -> Iterator[tuple[Image.Image, int]]:
+    """MNIST's test digits inverted, enlarged 7 times, off centre on white."""
+    rng = np.random.default_rng(seed)
+    for image, label in zip(
+        data.test_set.images[:count], data.test_set.labels[:count], strict=True
+    ):
+        digit = Image.fromarray(255 - image.numpy()).resize((196, 196), Image.Resampling.BICUBIC)
+        picture = Image.new("L", (400, 300), 255)
+        picture.paste(digit, (int(rng.integers(0, 204)), int(rng.integers(0, 104))))
+        yield picture, int(label)
+
+
+def share_right(
+    pictures: Iterable[tuple[Image.Image, int]], predict: Callable[[Tensor], Tensor]
+) -> float:
+    """The share of pictures whose digit is found; a picture that cannot be used counts as wrong."""
+    images, labels, unusable = [], [], 0
+    for picture, label in pictures:
+        try:
+            images.append(normalise(picture))
+            labels.append(label)
+        except PictureError:
+            unusable += 1
+    with torch.inference_mode():
+        answers = torch.cat([predict(b) for b in torch.stack(images).split(500)]).argmax(dim=1)
+    return int((answers == torch.tensor(labels)).sum()) / (len(labels) + unusable)

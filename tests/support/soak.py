@@ -1,7 +1,7 @@
 """Kill a run at random moments, resume it each time, and compare its end with the undisturbed run.
 
-    python -m benchmarks.soak --kills 50
-    python -m benchmarks.soak --kills 20 --devices 2
+    python -m tests.support.soak --kills 50
+    python -m tests.support.soak --kills 20 --devices 2
 
 The run is configs/cnn.yaml shortened to a few epochs of a few steps, and saves often. Each kill is
 a SIGKILL of one of its processes, at a moment drawn uniformly from the start of the program on; the
@@ -20,75 +20,30 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
-import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from benchmarks.programs import ROOT, fit
+from tests.support.runs import differences, state
 
-#: Tags whose values are times, which no two runs share.
-TIMES = ("train/images_per_second",)
+ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds that the rest of a run may take to notice a killed process
 
 
 def command(folder: Path, devices: int, resume: bool) -> list[str]:
     """A run of four epochs of 40 steps, each with a validation, that saves every 5 steps."""
-    return fit(
-        *("--config", "configs/cnn.yaml"),
+    return [
+        *(sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/cnn.yaml"),
         *("--trainer.max_epochs=4", "--trainer.limit_train_batches=40"),
         *("--trainer.limit_val_batches=10", "--trainer.log_every_n_steps=1"),
         *("--trainer.enable_model_summary=false", "--last_checkpoint.every_n_train_steps=5"),
-        "--trainer.logger.init_args.version=run",
+        *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
+        *["--trainer.strategy=ddp"] * (devices > 1),
+        *(
+            "--trainer.logger.init_args.version=run",
+            f"--trainer.logger.init_args.save_dir={folder}",
+        ),
         *["--ckpt_path=last"] * resume,
-        logs=folder,
-        devices=devices,
-    )
-
-
-def state(run: Path) -> dict[str, Any]:
-    """All that a finished run leaves: weights, optimizer, metrics, and every logged figure.
-
-    Args:
-        run: The folder of its logs.
-    """
-    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
-    events = EventAccumulator(
-        str(run), size_guidance={"scalars": 0, "images": 0}, purge_orphaned_data=False
-    )
-    events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if tag not in TIMES]
-    history = checkpoint["callbacks"]["Report"]["history"]
-    return {
-        "weights": checkpoint["state_dict"],
-        "weights that are averaged": checkpoint.get("current_model_state"),
-        "optimizer": checkpoint["optimizer_states"],
-        "step": (checkpoint["epoch"], checkpoint["global_step"]),
-        "best weights": best["state_dict"],
-        "history": [
-            {name: row[name] for name in row if name not in ("s", "val_s")} for row in history
-        ],
-        "scalars": {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags},
-        "rates": [e.step for e in events.Scalars(TIMES[0])],
-        "images": {
-            tag: [(e.step, e.encoded_image_string) for e in events.Images(tag)]
-            for tag in events.Tags()["images"]
-        },
-    }
-
-
-def differences(one: Any, other: Any, name: str = "") -> list[str]:
-    """Where two states differ in any bit."""
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        return [] if torch.equal(one, other) else [name]
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        return [d for key in one for d in differences(one[key], other[key], f"{name}/{key}")]
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        pairs = enumerate(zip(one, other, strict=True))
-        return [d for i, (a, b) in pairs for d in differences(a, b, f"{name}/{i}")]
-    return [] if one == other else [f"{name} ({one} and {other})"[:300]]
+    ]
 
 
 def kill_at(process: psutil.Popen, moment: float) -> str:

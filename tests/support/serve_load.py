@@ -1,7 +1,7 @@
 """How much `serve` bears: wrk against it and against plain FastAPI, in turns.
 
     apt-get install wrk
-    python -m benchmarks.serve_load tb_logs/cnn/version_0/checkpoints/best.ckpt
+    python -m tests.support.serve_load tb_logs/cnn/version_0/checkpoints/best.ckpt
 
 Each of 1, 16 and 64 connections asks about another of MNIST's test images as soon as it has its
 answer, and checks that it is the answer to its own question. Prints a table and writes a JSON
@@ -14,7 +14,6 @@ import argparse
 import json
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,17 +24,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import records
 from benchmarks.programs import ROOT
-from benchmarks.records import machine, markdown, our_versions, provenance, write_record
+from benchmarks.records import (
+    Cell,
+    Record,
+    by_peer,
+    least_to_most,
+    machine,
+    median,
+    our_versions,
+    provenance,
+    write_record,
+)
 
 CONNECTIONS = (1, 16, 64)
 NUM_QUESTIONS = 500
 SERVERS = {
     "serve": ["-m", "mnist_cnn", "serve", "{checkpoint}", "--port", "{port}"],
-    "plain FastAPI": ["-m", "benchmarks.plain_fastapi", "{checkpoint}", "{port}"],
+    "plain FastAPI": ["-m", "tests.support.plain_fastapi", "{checkpoint}", "{port}"],
 }
-FIGURES = ("requests/s", "p50_ms", "p99_ms")
-TOTALS = ("requests", "wrong", "lost")
 START_TIMEOUT = 120  # seconds
 
 
@@ -65,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         print(row, flush=True)
     names = ("fastapi", "uvicorn")
     versions = our_versions() | {name: version(name) for name in names}
-    record = {"machine": machine(), "versions": versions, "rows": rows}
+    record: Record = {"machine": machine(), "versions": versions, "rows": rows}
     write_record(args.out, record)
     print(table(record))
 
@@ -129,7 +137,7 @@ def wait_for(port: int) -> None:
 def measure(url: str, connections: int, seconds: int, questions: Path) -> dict[str, Any]:
     """Let wrk ask for so many seconds."""
     counts = ["-t", str(connections), "-c", str(connections), "-d", str(seconds)]
-    script = str(ROOT / "benchmarks" / "serve_load.lua")
+    script = str(Path(__file__).with_suffix(".lua"))
     command = ["wrk", *counts, "--timeout", "10s", "-s", script, url, "--", str(questions)]
     done = subprocess.run(command, capture_output=True, text=True)
     results = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
@@ -139,33 +147,22 @@ def measure(url: str, connections: int, seconds: int, questions: Path) -> dict[s
     return result | {"requests/s": result["requests"] / result["seconds"]}
 
 
-def table(record: dict[str, Any]) -> str:
+def table(record: Record) -> str:
     """The record as a Markdown table of medians over the rounds, and what went wrong."""
-    rows = record["rows"]
-    names = list(dict.fromkeys(row["server"] for row in rows))
-    table_rows = []
-    for connections in dict.fromkeys(row["connections"] for row in rows):
-        cells = []
-        for figure in FIGURES:
-            for name in names:
-                of = [
-                    row[figure]
-                    for row in rows
-                    if (row["server"], row["connections"]) == (name, connections)
-                ]
-                median = statistics.median(of)
-                cells.append(f"{median:.0f}" if figure == FIGURES[0] else f"{median:.1f}")
-        table_rows.append([f"{connections}", *cells])
-    header = ["connections", *(f"{n}: {f}" for f in FIGURES for n in names)]
-    lines = [markdown(header, table_rows), ""]
-    for name in names:
-        total = {what: sum(row[what] for row in rows if row["server"] == name) for what in TOTALS}
-        lines.append(
-            f"{name}: {total['requests']} requests, {total['wrong']} answered wrongly, "
-            f"{total['lost']} lost."
-        )
-    lines.append(f"Shared with wrk: {provenance(record)}")
-    return "\n".join(lines)
+    columns: dict[str, Cell] = {
+        "requests/s": median("requests/s", 0),
+        "range": least_to_most("requests/s", 0),
+        "p50, ms": median("p50_ms", 1),
+        "p99, ms": median("p99_ms", 1),
+        "answered": lambda figures: f"{sum(figures['requests']):.0f}",
+        "lost or wrong": lambda figures: f"{sum(figures['lost']) + sum(figures['wrong']):.0f}",
+    }
+    rows = sorted(record["rows"], key=lambda row: row["connections"])
+    named = [row | {"peer": f"{row['server']}, {row['connections']}"} for row in rows]
+    return (
+        records.table("server, connections", by_peer(named), columns)
+        + f"\n\nShared with wrk: {provenance(record)}"
+    )
 
 
 if __name__ == "__main__":
