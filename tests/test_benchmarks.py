@@ -18,6 +18,7 @@ from scipy.stats import t as student
 from benchmarks import __main__ as harness
 from benchmarks import device_counts, programs, records, scaling, startup, trainings
 from mnist_cnn.data import MNISTDataModule
+from tests.support import serve_load
 
 RESULTS = harness.ROOT / "benchmarks" / "results"
 
@@ -86,9 +87,9 @@ def test_the_load_table_has_medians_and_what_went_wrong() -> None:
         for name, rate in (("serve", 100.0), ("plain FastAPI", 50.0))
     ]
     machine = {"cpu": "a CPU", "cores": 2}
-    text = serve_load.table({"machine": machine, "versions": {"litserve": "1"}, "rows": rows})
-    assert "| 16 | 101 | 51 | 1.0 | 1.0 | 2.0 | 2.0 |" in text
-    assert "serve: 60 requests, 0 answered wrongly, 6 lost." in text
+    text = serve_load.table({"machine": machine, "versions": {"fastapi": "1"}, "rows": rows})
+    assert "| serve, 16 | 101 | 100–102 | 1.0 | 2.0 | 30 | 3 |" in text
+    assert "| plain FastAPI, 1 | 51 | 50–52 | 1.0 | 2.0 | 30 | 3 |" in text
 
 
 @pytest.mark.slow

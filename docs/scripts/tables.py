@@ -180,8 +180,8 @@ def headline() -> str:
         ],
         [
             "an epoch on two CPU cores",
-            f"**{epoch_seconds('cnn.yaml'):.1f} s**; Keras {epoch_seconds('Keras'):.1f} s. On a GPU Keras is "
-            f"faster today: {on_gpu['keras']} s on JAX against {on_gpu['cnn']} s",
+            f"**{epoch_seconds('cnn.yaml'):.1f} s**; Keras {epoch_seconds('Keras'):.1f} s. On a "
+            f"GPU Keras is faster today: {on_gpu['keras']} s on JAX against {on_gpu['cnn']} s",
             "[speed](docs/speed.md)",
         ],
         [
