@@ -11,7 +11,11 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-import tomllib
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pytest's
 
 from tests.conftest import ROOT, SMALL, Result
 
