@@ -9,7 +9,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import CNN, Result
+from tests.conftest import CNN, SMALL, Result
 
 Program = Callable[..., Result]
 #: Five training steps with dropout, and all 10,000 validation images.
@@ -48,25 +48,26 @@ def test_two_processes_train_the_model_that_one_trains(
 
 @pytest.mark.slow
 def test_no_image_is_counted_twice_when_the_devices_do_not_divide_them(
-    program: Program, logs: Path, tmp_path: Path
+    cli: Program, program: Program, logs: Path, tmp_path: Path
 ) -> None:
-    assert program("fit", *FIVE_STEPS, "--data.batch_size=1024").code == 0
+    assert cli("fit", *FIVE_STEPS, *SMALL, "--data.batch_size=1024").code == 0
     last = logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
     tables = {}
-    for devices in (1, 3):  # 3 divides neither 10,000 nor the evaluation batch of 128
+    # 3 divides neither 10,000 nor the evaluation batch of 128
+    for devices, run in ((1, cli), (3, program)):
         flags = (f"--trainer.devices={devices}", "--trainer.accelerator=cpu")
         path = tmp_path / f"{devices}.csv"
-        predict = program("predict", *CNN, *flags, "--ckpt_path", last, "--predictions.path", path)
+        predict = run("predict", *flags, "--ckpt_path", last, "--predictions.path", path)
         assert predict.code == 0, predict.err
         rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
         tables[devices] = torch.tensor([[float(value) for value in row] for row in rows])
-        test = program("test", *CNN, *flags, "--ckpt_path", last)
+        test = run("test", *flags, "--ckpt_path", last)
         assert test.code == 0, test.err
     assert tables[1].shape == (10_000, 13)
     torch.testing.assert_close(tables[3], tables[1], rtol=0, atol=2e-6)  # in the same order
     metrics = []
-    for run in sorted((logs / "cnn").iterdir()):
-        events = EventAccumulator(str(run))
+    for folder in sorted((logs / "cnn").iterdir()):
+        events = EventAccumulator(str(folder))
         events.Reload()
         if "test/accuracy" in events.Tags()["scalars"]:
             metrics.append([events.Scalars(f"test/{m}")[0].value for m in ("accuracy", "loss")])
@@ -76,7 +77,7 @@ def test_no_image_is_counted_twice_when_the_devices_do_not_divide_them(
 
 
 @pytest.mark.slow
-def test_the_record_net_is_one_model_too(program: Program, tmp_path: Path) -> None:
+def test_the_record_net_is_one_model_too(cli: Program, program: Program, tmp_path: Path) -> None:
     """Augmentation and batch normalisation see the global batch, not a device's share of it."""
     steps = ("--trainer.max_epochs=1", "--trainer.limit_train_batches=4")
     # Not AdamW, which makes whole steps of gradients that are nearly zero: rounding decides where.
@@ -85,10 +86,10 @@ def test_the_record_net_is_one_model_too(program: Program, tmp_path: Path) -> No
     others = ("--trainer.accelerator=cpu", "--trainer.log_every_n_steps=1")
     none = ("--trainer.limit_val_batches=0", "--last_checkpoint.every_n_train_steps=1")
     seen = {}
-    for devices in (1, 2):
+    for devices, start in ((1, cli), (2, program)):
         logs = f"--trainer.logger.init_args.save_dir={tmp_path / str(devices)}"
         flags = (*steps, *exact, *others, *none, f"--trainer.devices={devices}", logs)
-        result = program("fit", "--config", "configs/record.yaml", *flags)
+        result = start("fit", "--config", "configs/record.yaml", *flags)
         assert result.code == 0, result.err
         run = tmp_path / str(devices) / "record" / "version_0"
         checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)

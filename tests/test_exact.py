@@ -92,7 +92,8 @@ def test_any_number_of_devices_trains_the_same_model_to_the_bit(
         logs = tmp_path / str(devices)
         result = program(
             *("fit", *CNN, "--config=configs/exact.yaml", "--trainer.max_epochs=2"),
-            *("--trainer.limit_train_batches=20", "--trainer.log_every_n_steps=1"),
+            *("--trainer.limit_train_batches=8", "--trainer.log_every_n_steps=1"),
+            "--trainer.limit_val_batches=16",
             *(
                 f"--trainer.devices={devices}",
                 "--trainer.strategy=ddp",

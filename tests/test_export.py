@@ -156,7 +156,7 @@ def test_a_checkpoint_of_another_kind(tmp_path: Path) -> None:
 def test_several_checkpoints_are_exported_as_their_ensemble(
     cli: Callable[..., Result], mnist: MNISTDataModule, tmp_path: Path
 ) -> None:
-    nets = (KerasCNN(filters=(4, 8), hidden=16), FastCNN(filters=(4, 8), hidden=16))
+    nets = (KerasCNN(filters=(2, 3), hidden=8), FastCNN(filters=(2, 3), hidden=8))
     paths = [
         save(MNISTClassifier(net, test_shifts=1), tmp_path / f"{i}.ckpt")
         for i, net in enumerate(nets)

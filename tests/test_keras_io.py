@@ -333,15 +333,14 @@ def test_the_commands(cli: Callable[..., Result], tmp_path: Path, mnist: MNISTDa
     assert result.code == 0, result.err
     assert "KerasCNN, " in result.out
     assert "init_args.lr=1 " in result.out
-    tested = cli("test", "--ckpt_path", checkpoint)  # the net comes from the checkpoint
+    few = ("--data.eval_batch_size=500", "--trainer.limit_test_batches=2")
+    tested = cli("test", "--ckpt_path", checkpoint, *few)  # the net comes from the checkpoint
     assert tested.code == 0, tested.err
     accuracy = float(tested.out.split("test/accuracy")[1].split()[1])
-    model = restored(checkpoint)[0]
-    right = (
-        probabilities(model, mnist.test_set.images).argmax(axis=1) == mnist.test_set.labels.numpy()
-    )
+    images, labels = mnist.test_set.images[:1000], mnist.test_set.labels[:1000]
+    right = probabilities(restored(checkpoint)[0], images).argmax(axis=1) == labels.numpy()
     assert accuracy == pytest.approx(right.mean(), abs=1e-6)
-    assert cli("predict", "--ckpt_path", checkpoint).code == 0
+    assert cli("predict", "--ckpt_path", checkpoint, "--trainer.limit_predict_batches=1").code == 0
     small = ("--model.net.init_args.filters=[4,6]", "--model.net.init_args.hidden=16")
     on = cli("fit", *SHORT, *small, "--ckpt_path", checkpoint)
     assert on.code == 0, on.err

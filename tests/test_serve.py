@@ -338,7 +338,7 @@ def test_each_of_many_askers_at_once_gets_the_answer_to_its_own_question(
 def test_it_tells_about_itself(client: httpx.Client) -> None:
     assert client.get("/health").text == "ok"
     model = client.get("/info").json()["model"]
-    assert model["net"]["class_path"] == "mnist_cnn.nets.KerasCNN"
+    assert model["net"]["class_path"] == "mnist_cnn.nets.FastCNN"
     assert 0.97 < model["test_accuracy"] < 0.995
     page = client.get("/")
     assert "Draw a digit" in page.text
