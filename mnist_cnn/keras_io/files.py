@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_cnn.errors import UserError
+
 Array = NDArray[np.float32]
 Layer = dict[str, Any]  # {"class_name": "Conv2D", "config": {…}}
 
 
-class KerasFileError(ValueError):
+class KerasFileError(UserError):
     """The file is not one that this project can take; the message says why."""
 
 
