@@ -1,7 +1,7 @@
 """What this project's figures rest on: its speed beside its peers, its accuracy, its promises.
 
     python -m benchmarks                     # what there is
-    python -m benchmarks epoch --rounds 5    # measures; writes benchmarks/results/epoch.json
+    python -m benchmarks epoch --seeds 5     # measures; writes benchmarks/results/epoch.json
     python -m benchmarks epoch --table       # shows the record that there is, as a Markdown table
     python -m benchmarks epoch --table --plot docs/benchmark-epoch.png
 

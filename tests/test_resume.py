@@ -213,7 +213,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(program: Program, log
 @pytest.mark.parametrize("arguments", [["--kills=3"], ["--kills=2", "--devices=2"]])
 def test_soak(arguments: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.soak", *arguments], capture_output=True, text=True
+        [sys.executable, "-m", "tests.support.soak", *arguments], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ended bit-identical to the undisturbed one" in done.stdout
