@@ -1,4 +1,4 @@
-"""What a picture would be without ink: its ground, which light and shadow vary.
+"""What a picture would be without ink: the background, which light and shadow vary.
 
 Letters of the shapes: H and W pixels of the picture.
 """
@@ -12,13 +12,13 @@ from scipy import ndimage
 
 Array = NDArray[np.float32]
 
-GROUND_SIDE = 56  # pixels of the longer side at which the ground is estimated
-GROUND_WINDOW = 0.4  # of the longer side: what is darker than its surroundings and wider is ground
+BACKGROUND_SIDE = 56  # pixels of the longer side at which the background is estimated
+BACKGROUND_WINDOW = 0.4  # of the longer side: what is dark and wider is no stroke
 
 
 def evenly_lit(values: Array) -> Array:
     """Divide by the light, if nearly all of the picture follows a smooth surface."""
-    small = shrink(values, GROUND_SIDE)
+    small = shrink(values, BACKGROUND_SIDE)
     y, x = (axis / max(1, axis.max()) * 2 - 1 for axis in np.indices(small.shape, np.float32))
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
     kept = np.ones(small.shape, bool)
@@ -27,17 +27,17 @@ def evenly_lit(values: Array) -> Array:
         surface = terms @ np.linalg.lstsq(terms[kept], small[kept], rcond=None)[0]
         rest = np.abs(small - surface)
         kept = rest <= 2 * np.median(rest) + 0.01
-    if np.mean(rest < 0.06) < 0.85:  # the edge of a shadow or a table: see estimate_ground
+    if np.mean(rest < 0.06) < 0.85:  # the edge of a shadow or a table: see estimate_background
         return values
     level = float(np.median(small))
     light = np.maximum(surface / max(level, 0.05), 0.2)
     return (values / enlarged(light, values.shape)).astype(np.float32)
 
 
-def estimate_ground(values: Array) -> Array:
+def estimate_background(values: Array) -> Array:
     """What the picture would be without dark features: follows light and shadow, not strokes."""
-    small = shrink(values, GROUND_SIDE)
-    window = max(3, round(GROUND_WINDOW * max(small.shape)))
+    small = shrink(values, BACKGROUND_SIDE)
+    window = max(3, round(BACKGROUND_WINDOW * max(small.shape)))
     closed = ndimage.grey_closing(ndimage.median_filter(small, 3), size=(window, window))
     smooth = ndimage.gaussian_filter(closed, 1.0)
     return enlarged(smooth, values.shape)
@@ -61,7 +61,7 @@ def shrink(values: Array, side: int) -> Array:
 
 
 def noise_of(values: Array) -> float:
-    """Standard deviation of the noise, from neighbours: most of them are on the same ground."""
+    """Standard deviation of the noise, from neighbours: most of them are on the same background."""
     if min(values.shape) < 3:
         return 0.0
     differences = values[:, 1:-1] * 2 - values[:, :-2] - values[:, 2:]

@@ -15,11 +15,11 @@ from mnist_cnn.digits.background import Array
 
 Mask = NDArray[np.bool_]
 
-MOST_PARTS = 12  # that are judged; more are specks
-EIGHT = np.ones((3, 3))  # neighbours that connect pixels
+MOST_COMPONENTS = 12  # that are judged; more are specks
+EIGHT_CONNECTED = np.ones((3, 3))  # neighbours that connect pixels
 
 
-class Part(NamedTuple):
+class Component(NamedTuple):
     """A connected piece of what could be ink."""
 
     label: int  # its number in the labels
@@ -30,25 +30,25 @@ class Part(NamedTuple):
 
 
 class Ink(NamedTuple):
-    """What a picture may have for ink, if that is darker (or lighter) than the ground."""
+    """What a picture may have for ink, if that is darker (or lighter) than the background."""
 
-    depth: Array  # (H, W): how far from the ground, in [0, 1]; noise is cut off
-    labels: NDArray[np.int32]  # (H, W): the parts' numbers, 0 for ground
-    parts: list[Part]
+    depth: Array  # (H, W): how far from the background, in [0, 1]; noise is cut off
+    labels: NDArray[np.int32]  # (H, W): the components' numbers, 0 for background
+    components: list[Component]
     prior: float = 1.0  # how likely this is by the border alone
 
     @property
-    def best(self) -> Part:
-        return max(self.parts, key=lambda part: part.score)
+    def best(self) -> Component:
+        return max(self.components, key=lambda component: component.score)
 
 
-def label_parts(depth: Array, threshold: float, alone: float | None = None) -> Ink:
-    """Cut what is deeper than `threshold` into connected parts, and judge each.
+def label_components(depth: Array, threshold: float, alone: float | None = None) -> Ink:
+    """Cut what is deeper than `threshold` into connected components, and judge each.
 
-    A part that is alone gets the score `alone`, if that is given.
+    A component that is alone gets the score `alone`, if that is given.
     """
     mask = without_lines(depth > threshold)
-    labels, count = ndimage.label(mask, structure=EIGHT)
+    labels, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
     if not count:
         return Ink(depth, labels, [])
     areas = np.bincount(labels.ravel())[1:]
@@ -59,23 +59,23 @@ def label_parts(depth: Array, threshold: float, alone: float | None = None) -> I
     boxes = ndimage.find_objects(labels)
     within = areas * (at_border < 0.05)
     least = max(3, 0.03 * (within.max() or areas.max()))
-    largest = [index for index in np.argsort(-areas)[:MOST_PARTS] if areas[index] >= least]
-    parts = []
+    largest = [index for index in np.argsort(-areas)[:MOST_COMPONENTS] if areas[index] >= least]
+    components = []
     for index in largest:
-        part = Part(index + 1, boxes[index], areas[index], at_border[index])
+        component = Component(index + 1, boxes[index], areas[index], at_border[index])
         if count > 1 or alone is None:
-            part = part._replace(score=likeness(part, depth, labels))
+            component = component._replace(score=likeness(component, depth, labels))
         else:
-            part = part._replace(score=alone)
-        parts.append(part)
-    return Ink(depth, labels, parts)
+            component = component._replace(score=alone)
+        components.append(component)
+    return Ink(depth, labels, components)
 
 
-def likeness(part: Part, depth: Array, labels: NDArray[np.int32]) -> float:
-    """How much like the strokes of a digit a part is; from 0, or almost, to 1."""
-    strokes = labels[part.box] == part.label
+def likeness(component: Component, depth: Array, labels: NDArray[np.int32]) -> float:
+    """How much like the strokes of a digit a component is; from 0, or almost, to 1."""
+    strokes = labels[component.box] == component.label
     length = max(strokes.shape)
-    values = depth[part.box]
+    values = depth[component.box]
     inside = ndimage.distance_transform_edt(np.pad(strokes, 1))[1:-1, 1:-1]
     width = 4 * inside[strokes].mean() - 2  # a stroke's pixels are a quarter of it from its edge
     contrast = values[strokes].mean()
@@ -88,42 +88,42 @@ def likeness(part: Part, depth: Array, labels: NDArray[np.int32]) -> float:
         * np.clip((0.45 - width / length) / 0.2, 0.05, 1)  # strokes, not a blob
         * np.clip(2 * sharp - 0.7, 0.05, 1)  # edges all around, unlike light and shadow
         * contrast
-        * (np.clip(1 - part.at_border, 0.05, 0.6) if part.at_border else 1)
+        * (np.clip(1 - component.at_border, 0.05, 0.6) if component.at_border else 1)
     )
 
 
-def digit_parts(ink: Ink) -> list[Part]:
-    """The best part, and those that belong to it: a digit may be broken, or a 5 lack a joint."""
-    parts = [part for part in ink.parts if not is_frame(part, ink)] or ink.parts
-    best = max(parts, key=lambda part: part.score)
+def digit_components(ink: Ink) -> list[Component]:
+    """The best component and those that belong to it: a digit may be broken, or a 5 lack a joint."""
+    components = [c for c in ink.components if not is_frame(c, ink)] or ink.components
+    best = max(components, key=lambda component: component.score)
     kept = []
-    for part in parts:
-        pairs = zip(part.box, best.box, strict=True)
+    for component in components:
+        pairs = zip(component.box, best.box, strict=True)
         gaps = [max(0, a.start - b.stop, b.start - a.stop) for a, b in pairs]
-        if part is best or (
-            part.area >= 0.04 * best.area
-            and part.score >= 0.02 * best.score
-            and part.at_border <= best.at_border
+        if component is best or (
+            component.area >= 0.04 * best.area
+            and component.score >= 0.02 * best.score
+            and component.at_border <= best.at_border
             and max(gaps) <= 0.3 * extent(best.box)
         ):
-            kept.append(part)
+            kept.append(component)
     return kept
 
 
-def is_frame(part: Part, ink: Ink) -> bool:
-    """Whether a part runs along all sides of its box and encloses another."""
-    mask = ink.labels[part.box] == part.label
+def is_frame(component: Component, ink: Ink) -> bool:
+    """Whether a component runs along all sides of its box and encloses another."""
+    mask = ink.labels[component.box] == component.label
     if not hugs(mask, 0.8):
         return False
-    return any(encloses(part, other) for other in ink.parts)
+    return any(encloses(component, other) for other in ink.components)
 
 
-def find_card(ink: Ink) -> Part | None:
-    """A part that is a sheet with something on it rather than strokes, the largest."""
-    part = max(ink.parts, key=lambda part: part.area)
-    mask = ink.labels[part.box] == part.label
-    solid = is_solid(part) and min(mask.shape) > 16 and hugs(mask, 0.7)
-    return part if solid and ndimage.binary_fill_holes(mask).mean() > 0.85 else None
+def find_card(ink: Ink) -> Component | None:
+    """A component that is a sheet with something on it rather than strokes, the largest."""
+    component = max(ink.components, key=lambda component: component.area)
+    mask = ink.labels[component.box] == component.label
+    solid = is_solid(component) and min(mask.shape) > 16 and hugs(mask, 0.7)
+    return component if solid and ndimage.binary_fill_holes(mask).mean() > 0.85 else None
 
 
 def hugs(mask: Mask, share: float) -> bool:
@@ -133,23 +133,23 @@ def hugs(mask: Mask, share: float) -> bool:
     return min(mask.shape) > 2 * band and all(side.any(axis=0).mean() >= share for side in sides)
 
 
-def encloses(outer: Part, inner: Part) -> bool:
-    """Whether a part's box has another's inside."""
+def encloses(outer: Component, inner: Component) -> bool:
+    """Whether a component's box has another's inside."""
     pairs = zip(outer.box, inner.box, strict=True)
     return all(a.start < b.start and b.stop < a.stop for a, b in pairs)
 
 
-def is_sheet(part: Part, inner: Part) -> bool:
-    """Whether a part is what another is written on, rather than strokes around a hole."""
-    return is_solid(part) or (
-        part.area > 12 * inner.area and extent(inner.box) > 0.2 * extent(part.box)
+def is_sheet(component: Component, inner: Component) -> bool:
+    """Whether a component is what another is written on, rather than strokes around a hole."""
+    return is_solid(component) or (
+        component.area > 12 * inner.area and extent(inner.box) > 0.2 * extent(component.box)
     )
 
 
-def is_solid(part: Part) -> bool:
-    """Whether a part fills more of its box than strokes do."""
-    rows, columns = part.box
-    return part.area > 0.65 * (rows.stop - rows.start) * (columns.stop - columns.start)
+def is_solid(component: Component) -> bool:
+    """Whether a component fills more of its box than strokes do."""
+    rows, columns = component.box
+    return component.area > 0.65 * (rows.stop - rows.start) * (columns.stop - columns.start)
 
 
 def extent(box: tuple[slice, slice]) -> int:
@@ -170,7 +170,7 @@ def without_lines(mask: Mask) -> Mask:
         thin = m - opened(m, max(4, round(0.035 * width)), axis=0)
         runs = opened(ndimage.maximum_filter1d(thin, 3, axis=0), width // 5, axis=1) & m
         joined = ndimage.maximum_filter(runs, (5, width // 2))
-        labels, _ = ndimage.label(joined, structure=EIGHT)
+        labels, _ = ndimage.label(joined, structure=EIGHT_CONNECTED)
         lines = np.zeros_like(m)
         thickest = 0.0
         for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):

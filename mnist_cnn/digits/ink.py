@@ -1,6 +1,6 @@
-"""Finding the ink of a digit in a picture: on a clean ground, or photographed on paper.
+"""Finding the ink of a digit in a picture: on a clean background, or photographed on paper.
 
-Letters of the shapes: H and W pixels of the picture, h and w of the part that has the ink.
+Letters of the shapes: H and W pixels of the picture, h and w of the crop that has the ink.
 """
 
 from __future__ import annotations
@@ -8,23 +8,30 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from mnist_cnn.digits.background import Array, estimate_ground, evenly_lit, noise_of, otsu, shrink
+from mnist_cnn.digits.background import (
+    Array,
+    estimate_background,
+    evenly_lit,
+    noise_of,
+    otsu,
+    shrink,
+)
 from mnist_cnn.digits.components import (
-    EIGHT,
+    EIGHT_CONNECTED,
     Ink,
     bounds,
-    digit_parts,
+    digit_components,
     encloses,
     find_card,
     is_sheet,
-    label_parts,
+    label_components,
     ring,
 )
 
 WORK_SIDE = 224  # pixels of the longer side at which ink is looked for
 MIN_CONTRAST = 0.03  # of the range from black to white; less is no ink
-MIN_SCORE = 0.04  # of the likeliest part of a photograph; blank paper has 0.02, faint pencil 0.1
-CLEAN = 1.5 / 255  # what the pixels of a drawn ground differ by at most
+MIN_SCORE = 0.04  # of a photograph's best component; blank paper has 0.02, faint pencil 0.1
+CLEAN = 1.5 / 255  # what the pixels of a drawn background differ by at most
 LOOKS = 3  # how often a picture is looked at closer
 
 
@@ -33,7 +40,7 @@ class NoInkError(ValueError):
 
 
 def find_ink(values: Array, looks: int = LOOKS) -> Array:
-    """Tell ink from ground.
+    """Tell ink from background.
 
     Args:
         values: (H, W) in [0, 1].
@@ -43,7 +50,7 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
         (h, w), cropped to the ink: 0 where there is none, 1 in the middle of a stroke.
 
     Raises:
-        NoInkError: If nothing differs from the ground by more than noise does.
+        NoInkError: If nothing differs from the background by more than noise does.
     """
     small = shrink(values, WORK_SIDE)
     small = small / max(np.percentile(small, 99), small.max() / 2, 0.05)  # of a dim photograph
@@ -51,13 +58,13 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
     level = np.median(border)
     flat = np.mean(np.abs(border - level) <= CLEAN) > 0.7 and noise_of(small) <= CLEAN
     if flat:  # drawn, not photographed: all that is not the border's colour is ink
-        inks = [label_parts(np.abs(small - level), MIN_CONTRAST, alone=1.0)]
+        inks = [label_components(np.abs(small - level), MIN_CONTRAST, alone=1.0)]
     else:
         small = evenly_lit(small)
         light = float(np.mean(ring(small) > otsu(small)))  # its share of the border
         dark, bright = separate(small, 1), separate(1 - small, -1)
         inks = [dark._replace(prior=0.75 + light / 2), bright._replace(prior=1.25 - light / 2)]
-    inks = [ink for ink in inks if ink.parts]
+    inks = [ink for ink in inks if ink.components]
     if not inks or (not flat and max(ink.best.score for ink in inks) < MIN_SCORE):
         raise NoInkError("has no ink: nothing in it differs from its border")
     ink = likeliest(inks)
@@ -69,7 +76,7 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
         inner = crop(values, box, scale)
         if np.ptp(inner) > 0.2 * np.ptp(values):
             return find_ink(inner, looks - 1)
-    mask = np.isin(ink.labels, [part.label for part in digit_parts(ink)])
+    mask = np.isin(ink.labels, [component.label for component in digit_components(ink)])
     top, bottom, left, right = bounds(mask)
     size = max(bottom - top, right - left)
     if looks and scale > 1.5 and size < WORK_SIDE / 3:
@@ -83,7 +90,7 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
 
 
 def likeliest(inks: list[Ink]) -> Ink:
-    """The polarity whose best part is best, but no sheet behind strokes, nor a hole in them."""
+    """The polarity with the best component, but no sheet behind strokes, nor a hole in them."""
     inks = sorted(inks, key=lambda ink: -ink.prior * ink.best.score)
     if len(inks) == 2:
         best, other = inks[0].best, inks[1].best
@@ -96,11 +103,11 @@ def likeliest(inks: list[Ink]) -> Ink:
 
 
 def separate(values: Array, sign: int) -> Ink:
-    """Parts that are darker than a ground whose brightness may vary."""
-    ground = estimate_ground(values)
-    depth = ground - values
+    """Components that are darker than a background whose brightness may vary."""
+    background = estimate_background(values)
+    depth = background - values
     if sign > 0:  # on paper, half the light makes half the difference
-        depth = depth / np.maximum(ground, 0.15) * np.percentile(ground, 75)
+        depth = depth / np.maximum(background, 0.15) * np.percentile(background, 75)
     noise = noise_of(depth)
     if noise > CLEAN:
         depth = ndimage.gaussian_filter(depth, 1.0)
@@ -110,13 +117,13 @@ def separate(values: Array, sign: int) -> Ink:
         return Ink(depth, tail.astype(np.int32), [])
     threshold = max(floor, 0.8 * otsu(depth[tail]))
     # Again without what comes in from the border, a table or a shadow, which may be darker.
-    labels, _ = ndimage.label(depth > threshold, structure=EIGHT)
+    labels, _ = ndimage.label(depth > threshold, structure=EIGHT_CONNECTED)
     outside = np.isin(labels, ring(labels)[ring(labels) > 0])
     tail &= ndimage.maximum_filter(outside, 7) == 0
-    found = [(threshold, label_parts(depth, threshold))]
+    found = [(threshold, label_components(depth, threshold))]
     if outside.any() and tail.any() and (lower := max(floor, 0.8 * otsu(depth[tail]))) < threshold:
-        found.append((lower, label_parts(depth, lower)))
-    threshold, ink = max(found, key=lambda pair: (pair[1].parts and pair[1].best.score) or 0)
+        found.append((lower, label_components(depth, lower)))
+    threshold, ink = max(found, key=lambda pair: (pair[1].components and pair[1].best.score) or 0)
     return ink._replace(depth=np.clip(depth - threshold / 2, 0, None))
 
 

@@ -62,10 +62,10 @@ def is_mnist_form(image: NDArray[np.uint8]) -> bool:
 
 
 def grey(picture: Image.Image) -> Array:
-    """The picture in one channel, with ink and ground as different as its colours allow.
+    """The picture in one channel, with ink and background as different as its colours allow.
 
     Returns:
-        (H, W) values in [0, 1]; transparency has become ink or ground.
+        (H, W) values in [0, 1]; transparency has become ink or background.
 
     Raises:
         NoInkError: If all of it is transparent.
@@ -104,7 +104,7 @@ def _one_channel(rgb: Array) -> Array:
 
 
 def _without_transparency(values: Array, alpha: Array) -> Array:
-    """Put a picture on a ground: a drawing is seen by its opacity alone, whatever its colour."""
+    """Fill in a background; a drawing is seen by its opacity alone, whatever its colour."""
     if alpha.max() < 0.05:
         raise NoInkError("is transparent all over")
     if np.ptp(alpha) < 0.05:
@@ -113,8 +113,8 @@ def _without_transparency(values: Array, alpha: Array) -> Array:
     rows, columns = np.nonzero(opaque.any(axis=1))[0], np.nonzero(opaque.any(axis=0))[0]
     filled = opaque.sum() / max(1, (np.ptp(rows) + 1) * (np.ptp(columns) + 1))
     if filled > 0.75 and np.ptp(values[opaque]) > 0.2:  # a card with a digit, cut out
-        ground = np.median(values[opaque])
-        return values * alpha + ground * (1 - alpha)
+        background = np.median(values[opaque])
+        return values * alpha + background * (1 - alpha)
     return alpha
 
 
