@@ -15,6 +15,15 @@ Array = NDArray[np.float32]
 BACKGROUND_SIDE = 56  # pixels of the longer side at which the background is estimated
 BACKGROUND_WINDOW = 0.4  # of the longer side: what is dark and wider is no stroke
 
+# A picture is evenly lit if one surface of the second order describes nearly all of it.
+FITS = 4  # of the surface, each without what the last one shows to be ink
+MIN_OUTLIER = 0.01  # of the range: in a picture without noise, rounding is no outlier
+LIT_ERROR, LIT_SHARE = (
+    0.06,
+    0.85,
+)  # of the range, at most, in so much of the picture; the rest is ink
+MIN_LEVEL, MIN_LIGHT = 0.05, 0.2  # of the range, of the level: darker is not brightened to noise
+
 
 def evenly_lit(values: Array) -> Array:
     """Divide by the light, if nearly all of the picture follows a smooth surface."""
@@ -23,14 +32,16 @@ def evenly_lit(values: Array) -> Array:
     terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
     kept = np.ones(small.shape, bool)
     surface = small
-    for _ in range(4):
+    for _ in range(FITS):
         surface = terms @ np.linalg.lstsq(terms[kept], small[kept], rcond=None)[0]
         rest = np.abs(small - surface)
-        kept = rest <= 2 * np.median(rest) + 0.01
-    if np.mean(rest < 0.06) < 0.85:  # the edge of a shadow or a table: see estimate_background
+        kept = rest <= 2 * np.median(rest) + MIN_OUTLIER
+    if (
+        np.mean(rest < LIT_ERROR) < LIT_SHARE
+    ):  # the edge of a shadow or a table: see estimate_background
         return values
     level = float(np.median(small))
-    light = np.maximum(surface / max(level, 0.05), 0.2)
+    light = np.maximum(surface / max(level, MIN_LEVEL), MIN_LIGHT)
     return (values / enlarged(light, values.shape)).astype(np.float32)
 
 
@@ -65,6 +76,7 @@ def noise_of(values: Array) -> float:
     if min(values.shape) < 3:
         return 0.0
     differences = values[:, 1:-1] * 2 - values[:, :-2] - values[:, 2:]
+    # A normal distribution's deviation is 1.4826 medians; these differences have 6 = 1 + 4 + 1 times its variance.
     return float(1.4826 * np.median(np.abs(differences)) / 6**0.5)
 
 

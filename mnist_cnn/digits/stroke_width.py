@@ -16,6 +16,12 @@ FINE = 5  # pixels, for one of the square's, at which strokes are measured and c
 #: Pixels of a 20×20 digit: 98 % of MNIST's have strokes between these widths.
 THINNEST, THICKEST = 1.3, 4.5
 THIN, THICK = 2.0, 4.0  # what thinner and thicker strokes become; MNIST's median is 2.2
+HALF = (
+    0.5  # of the strongest ink near it, at least: where a stroke that has faded is still a stroke
+)
+FAINTEST = 0.05  # of the strongest ink anywhere; less is background
+NEAR = 5  # pixels, a square around each: wider than a hairline with its grey edges
+REJOINED = 0.3  # below 0.5, so that gaps that scaling left in a hairline close
 
 
 def fit_square(ink: Array, side: int) -> NDArray[np.uint8]:
@@ -32,7 +38,7 @@ def fit_square(ink: Array, side: int) -> NDArray[np.uint8]:
     mask = large > 0.5
     width = stroke_width(mask)
     if width < THINNEST * FINE:  # also where it has faded so far that it is broken
-        mask = resized(local_half(ink), FINE * side) > 0.3
+        mask = resized(local_half(ink), FINE * side) > REJOINED
         width = min(width, stroke_width(mask)) if width else stroke_width(mask)
     change = 0.0  # of the width, in fine pixels
     if width < THINNEST * FINE:
@@ -68,7 +74,7 @@ def stroke_width(mask: Mask) -> float:
 
 def local_half(ink: Array) -> Array:
     """1 where ink is at least half as strong as the strongest near it."""
-    return ((ink > 0.05) & (ink >= 0.5 * ndimage.maximum_filter(ink, 5))).astype(np.float32)
+    return ((ink > FAINTEST) & (ink >= HALF * ndimage.maximum_filter(ink, NEAR))).astype(np.float32)
 
 
 def widened(mask: Mask, change: float) -> Array:
