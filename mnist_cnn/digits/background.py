@@ -14,14 +14,12 @@ Array = NDArray[np.float32]
 
 BACKGROUND_SIDE = 56  # pixels of the longer side at which the background is estimated
 BACKGROUND_WINDOW = 0.4  # of the longer side: what is dark and wider is no stroke
+BINS = 128  # of a histogram, half as many as 8 bits have: most have values
 
 # A picture is evenly lit if one surface of the second order describes nearly all of it.
 FITS = 4  # of the surface, each without what the last one shows to be ink
 MIN_OUTLIER = 0.01  # of the range: in a picture without noise, rounding is no outlier
-LIT_ERROR, LIT_SHARE = (
-    0.06,
-    0.85,
-)  # of the range, at most, in so much of the picture; the rest is ink
+LIT_ERROR, LIT_SHARE = 0.06, 0.85  # of the range, at most, in so much of the picture
 MIN_LEVEL, MIN_LIGHT = 0.05, 0.2  # of the range, of the level: darker is not brightened to noise
 
 
@@ -48,9 +46,10 @@ def evenly_lit(values: Array) -> Array:
 def estimate_background(values: Array) -> Array:
     """What the picture would be without dark features: follows light and shadow, not strokes."""
     small = shrink(values, BACKGROUND_SIDE)
-    window = max(3, round(BACKGROUND_WINDOW * max(small.shape)))
-    closed = ndimage.grey_closing(ndimage.median_filter(small, 3), size=(window, window))
-    smooth = ndimage.gaussian_filter(closed, 1.0)
+    window = max(3, round(BACKGROUND_WINDOW * max(small.shape)))  # with neighbours, however small
+    clean = ndimage.median_filter(small, 3)  # without single bright pixels, which closing keeps
+    closed = ndimage.grey_closing(clean, size=(window, window))
+    smooth = ndimage.gaussian_filter(closed, 1.0)  # closing leaves steps
     return enlarged(smooth, values.shape)
 
 
@@ -76,7 +75,8 @@ def noise_of(values: Array) -> float:
     if min(values.shape) < 3:
         return 0.0
     differences = values[:, 1:-1] * 2 - values[:, :-2] - values[:, 2:]
-    # A normal distribution's deviation is 1.4826 medians; these differences have 6 = 1 + 4 + 1 times its variance.
+    # A normal distribution's deviation is 1.4826 medians; the differences' variance is 1 + 4 + 1 of
+    # the noise's.
     return float(1.4826 * np.median(np.abs(differences)) / 6**0.5)
 
 
@@ -84,7 +84,7 @@ def otsu(values: Array) -> float:
     """The threshold that splits values into the two most distinct classes (N. Otsu, 1979)."""
     if np.ptp(values) < 1e-6:
         return float(values[0])
-    counts, edges = np.histogram(values, bins=128)
+    counts, edges = np.histogram(values, bins=BINS)
     middles = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
     above = below[-1] - below

@@ -26,35 +26,31 @@ INSIDE = 0.05  # of a side of the picture: what covers less of it is no table or
 # How much like a stroke a component is. Pairs: where a feature says no, and where it says yes.
 WIDTH_TO_LENGTH = (0.45, 0.25)  # of a blob, of strokes
 SHARP_SHARE = (0.35, 0.85)  # of the edge's pixels; light and shadow are soft on some side
-EDGE_WIDTH = 2  # pixels: antialiasing and `ink.separate`'s blur spread a sharp edge so far
+EDGE_WIDTH = 2  # pixels from the outside: what is nearer is a stroke's edge
 SHARP_STEP = 0.06  # of the contrast, from a pixel to the next; light and shadow change more slowly
 MIN_FACTOR = 0.05  # of a feature that says no: the others may still outweigh it
 BORDER_FACTOR = 0.6  # at most, for what touches the border: a digit may, but rarely does
 
 # What belongs to the same digit as its best component.
 FRAGMENT_AREA = 0.04  # of the best's, at least; less is a speck
-FRAGMENT_SCORE = (
-    0.02  # of the best's, at least; low, since the shorter a piece, the lower its score
-)
+FRAGMENT_SCORE = 0.02  # of the best's, at least; low, since a short piece scores low
 FRAGMENT_GAP = 0.3  # of the best's longer side, at most; the stroke of a 5 may be so far off
 
 # Frames, cards and sheets, which are no strokes.
-HUG_BAND = 16  # in the longer side: how close to the side of its box an edge may wobble
-FRAME_HUG, CARD_HUG = 0.8, 0.7  # of each side; a 0 touches less, a card may have round corners
+HUG_BAND = 16  # 1/16 of the longer side: how far from its box's side an edge may be
+FRAME_HUG, CARD_HUG = 0.8, 0.7  # of each side; a round 0 is as close along half of it
 CARD_SIDE = 16  # pixels; less has no room for a digit
-CARD_FILL = (
-    0.85  # of its box with holes filled; a card that is photographed aslant fills less than 1
-)
-SOLID_FILL = 0.65  # of its box; strokes leave more of it empty
+CARD_FILL = 0.85  # of its box, holes filled; a card that is tilted fills less than all
+SOLID_FILL = 0.65  # of its box; strokes leave more of it empty, but for an upright 1
 SHEET_AREA = 12  # times as large as what is written on it; a 0 is not, beside its own hole
 SHEET_CONTENT = 0.2  # of its longer side, at least; what is smaller is a hole in strokes, or dust
 
 # Ruled paper; shares are of the width of the picture.
 MIN_RULED_WIDTH = 64  # pixels; in less, a line and a stroke are equally thin
 LINE_LENGTH = 0.6  # at least, gaps left out; strokes are shorter
-LINE_THICKNESS, MIN_LINE_THICKNESS = 0.035, 4  # at most; the latter in pixels
-LINE_RUN = 5  # in the width: the shortest piece of a line; crossing strokes cut it into such
-LINE_GAP = 2  # in the width: pieces this close are one line
+LINE_THICKNESS, MIN_LINE_THICKNESS = 0.035, 4  # a line is thinner; the latter in pixels
+LINE_RUN = 5  # 1/5 of the width: a line's pieces between crossing strokes are longer
+LINE_GAP = 2  # 1/2 of the width: a line's pieces may be so far apart; a digit covers the rest
 LINE_RISE = 0.15  # at most, over the whole line; more is a stroke
 
 
@@ -116,14 +112,14 @@ def likeness(component: Component, depth: Array, labels: NDArray[np.int32]) -> f
     length = max(strokes.shape)
     values = depth[component.box]
     inside = ndimage.distance_transform_edt(np.pad(strokes, 1))[1:-1, 1:-1]
-    width = 4 * inside[strokes].mean() - 2  # a stroke's pixels are a quarter of it from its edge
+    width = mean_width(inside[strokes])
     contrast = values[strokes].mean()
     sharp = 0.0
     if min(strokes.shape) > 1:
         steps = np.hypot(*np.gradient(values))[strokes & (inside < EDGE_WIDTH)]
         sharp = np.mean(steps > SHARP_STEP * contrast)
     return float(
-        (length / max(labels.shape)) ** 0.5
+        (length / max(labels.shape)) ** 0.5  # a root, as a small digit is hardly less of a digit
         * factor(width / length, WIDTH_TO_LENGTH)
         * factor(sharp, SHARP_SHARE)
         * contrast
@@ -133,6 +129,14 @@ def likeness(component: Component, depth: Array, labels: NDArray[np.int32]) -> f
             else 1
         )
     )
+
+
+def mean_width(distances: NDArray[np.float64]) -> float:
+    """Of strokes, from their pixels' distances to the outside: a quarter of it on average.
+
+    The distances are from middle to middle: half a pixel more than to the edge.
+    """
+    return 4 * (float(distances.mean()) - 0.5)
 
 
 def factor(value: float, no_yes: tuple[float, float]) -> float:
@@ -234,7 +238,9 @@ def without_lines(mask: Mask) -> Mask:
             # Strokes that cross a line come back: they go on above it and below it.
             grown = ndimage.maximum_filter1d(lines, 3, axis=0) & m
             rest = m & (1 - grown)
-            reach = 2 * round(thickest) + 5
+            reach = (
+                2 * round(thickest) + 5
+            )  # across the line, twice for one that rises, and its edges
             closed = ndimage.minimum_filter1d(
                 ndimage.maximum_filter1d(rest, reach, axis=0), reach, axis=0
             )

@@ -34,22 +34,24 @@ MIN_SCORE = 0.04  # of a photograph's best component; blank paper has 0.02, fain
 CLEAN = 1.5 / 255  # what the pixels of a drawn background differ by at most
 LOOKS = 3  # how often a picture is looked at closer
 
-WHITE = 99  # percentile of the brightness that is taken for white; a reflection may be brighter
+# Which of two polarities, and what is looked at closer.
+WHITE = 99  # percentile of the brightness: white paper; a reflection may be brighter
 MIN_WHITE = 0.05  # of the range; a picture that is darker all over is not brightened to noise
 FLAT_BORDER = 0.7  # of the border's pixels that are alike in a drawing; strokes may touch it
-PRIORS = (0.75, 1.25)  # of ink that is as bright as all of the border, or as none of it
-CARD_EDGE = 20  # in a card's longer side: what is cut off all around it, its edge and its shadow
+PRIORS = (0.75, 1.25)  # of ink that is as bright as all of the border, as none of it
+CARD_EDGE = 20  # 1/20 of a card's longer side is cut off all around: its edge and its shadow
 CARD_CONTRAST = 0.2  # of the picture's: less is a card with nothing on it
-SMALL = 3  # in WORK_SIDE: a digit that is smaller is looked at again,
-CLOSER = 1.5  # if that shows at least so many times as many pixels
+SMALL = 3  # 1/3 of WORK_SIDE: a digit that is smaller is looked at closer,
+CLOSER = 1.5  # if the picture has more than so many times as many pixels a side
 FULL_INK = 80  # percentile of the depth of a digit's ink that becomes 1: the middle of its strokes
 SOFT_EDGE = 5  # pixels, a square around each of a digit's: a photograph's edges are blurred
 RIVAL = 0.5  # of the best score: with less, the other polarity is noise, not a sheet or a hole
 
+# What is ink in a photograph.
 MIN_LIGHT = 0.15  # of the range: where paper is darker, dividing by its light would show noise
 PAPER = 75  # percentile of the background that is taken for paper in full light
 BLUR = 1.0  # pixels, standard deviation: takes out noise that would cut strokes or join specks
-NOISE = 2.5  # standard deviations from the background, at least: 1 % of the noise goes as far
+NOISE = 2.5  # standard deviations before the blur, which leaves 0.28 of white noise
 FAINT = 0.8  # of the threshold between two kinds of ink: the fainter ends of strokes are ink, too
 TABLE_EDGE = 7  # pixels, a square around each of what comes in from the border: its blurred edge
 
@@ -72,6 +74,7 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
         NoInkError: If nothing differs from the background by more than noise does.
     """
     small = shrink(values, WORK_SIDE)
+    # Half of the brightest, since a thin white line is less than 1 % of its picture.
     white = max(np.percentile(small, WHITE), small.max() / 2, MIN_WHITE)
     small = small / white  # a photograph may be dim
     border = ring(small)
@@ -102,7 +105,7 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
     top, bottom, left, right = bounds(mask)
     size = max(bottom - top, right - left)
     if looks and scale > CLOSER and size < WORK_SIDE / SMALL:
-        margin = size // 2 + 1
+        margin = size // 2 + 1  # shows some background
         box = (top - margin, bottom + margin, left - margin, right + margin)
         return find_ink(crop(values, box, scale), looks - 1)
     strength = np.percentile(ink.depth[mask], FULL_INK)
@@ -150,7 +153,7 @@ def separate(values: Array, sign: int) -> Ink:
     ):
         found.append((lower, label_components(depth, lower)))
     threshold, ink = max(found, key=lambda pair: (pair[1].components and pair[1].best.score) or 0)
-    return ink._replace(depth=np.clip(depth - threshold / 2, 0, None))
+    return ink._replace(depth=np.clip(depth - threshold / 2, 0, None))  # with soft edges
 
 
 def crop(values: Array, box: tuple[int, int, int, int], scale: float) -> Array:

@@ -23,7 +23,7 @@ from mnist_cnn.digits.stroke_width import fit_square
 Array = NDArray[np.float32]
 
 SIDE, BOX = 28, 20  # pixels of MNIST's images, and of the square that the ink fits in
-OFF_CENTRE = 0.52  # pixels, at most: MNIST moved by whole ones, so half of one and its rounding
+MIN_BRIGHTEST, OFF_CENTRE = 254, 0.52  # of MNIST: its dimmest image, its farthest from the middle
 COLOURS = 128  # in the longer side: enough to find the axis along which colours differ
 OPACITY_STEP = 0.05  # opacity that differs by less is not seen
 CARD_FILL = 0.75  # of its box; strokes on transparent background leave more of it empty
@@ -59,7 +59,7 @@ def normalise(picture: Image.Image) -> Tensor:
 
 def is_mnist_form(image: NDArray[np.uint8]) -> bool:
     """Whether a (28, 28) image could be one of MNIST's: scaled to 20, centred, and bright on 0."""
-    if image.min() > 0 or image.max() < 254:
+    if image.min() > 0 or image.max() < MIN_BRIGHTEST:
         return False
     rows, columns = np.nonzero(image.any(axis=1))[0], np.nonzero(image.any(axis=0))[0]
     size = max(np.ptp(rows), np.ptp(columns)) + 1
