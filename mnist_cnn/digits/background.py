@@ -14,7 +14,7 @@ Array = NDArray[np.float32]
 
 BACKGROUND_SIDE = 56  # pixels of the longer side at which the background is estimated
 BACKGROUND_WINDOW = 0.4  # of the longer side: what is dark and wider is no stroke
-BINS = 128  # of a histogram, half as many as 8 bits have: most have values
+BINS = 128  # of a histogram; 8 bits have 256 values, so that few bins of a picture are empty
 
 # A picture is evenly lit if one surface of the second order describes nearly all of it.
 FITS = 4  # of the surface, each without what the last one shows to be ink
@@ -34,10 +34,8 @@ def evenly_lit(values: Array) -> Array:
         surface = terms @ np.linalg.lstsq(terms[kept], small[kept], rcond=None)[0]
         rest = np.abs(small - surface)
         kept = rest <= 2 * np.median(rest) + MIN_OUTLIER
-    if (
-        np.mean(rest < LIT_ERROR) < LIT_SHARE
-    ):  # the edge of a shadow or a table: see estimate_background
-        return values
+    if np.mean(rest < LIT_ERROR) < LIT_SHARE:
+        return values  # for `estimate_background`: the edge of a shadow or a table
     level = float(np.median(small))
     light = np.maximum(surface / max(level, MIN_LEVEL), MIN_LIGHT)
     return (values / enlarged(light, values.shape)).astype(np.float32)

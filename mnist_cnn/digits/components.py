@@ -19,7 +19,7 @@ EIGHT_CONNECTED = np.ones((3, 3))  # neighbours that connect pixels: strokes may
 
 # Which components are judged; the others are specks.
 MAX_COMPONENTS = 12  # the largest: judging takes time, and dust may leave thousands
-MIN_AREA = 3  # pixels
+MIN_AREA = 3  # pixels; a drawing with less is blank but for dust
 MIN_AREA_SHARE = 0.03  # of the largest component that does not come in from the border
 INSIDE = 0.05  # of a side of the picture: what covers less of it is no table or shadow
 
@@ -50,7 +50,7 @@ MIN_RULED_WIDTH = 64  # pixels; in less, a line and a stroke are equally thin
 LINE_LENGTH = 0.6  # at least, gaps left out; strokes are shorter
 LINE_THICKNESS, MIN_LINE_THICKNESS = 0.035, 4  # a line is thinner; the latter in pixels
 LINE_RUN = 5  # 1/5 of the width: a line's pieces between crossing strokes are longer
-LINE_GAP = 2  # 1/2 of the width: a line's pieces may be so far apart; a digit covers the rest
+LINE_GAP = 2  # 1/2 of the width: pieces of a line may be so far apart, where a digit covers it
 LINE_RISE = 0.15  # at most, over the whole line; more is a stroke
 
 
@@ -118,16 +118,14 @@ def likeness(component: Component, depth: Array, labels: NDArray[np.int32]) -> f
     if min(strokes.shape) > 1:
         steps = np.hypot(*np.gradient(values))[strokes & (inside < EDGE_WIDTH)]
         sharp = np.mean(steps > SHARP_STEP * contrast)
+    away = 1 - component.at_border
+    border = np.clip(away, MIN_FACTOR, BORDER_FACTOR) if component.at_border else 1
     return float(
         (length / max(labels.shape)) ** 0.5  # a root, as a small digit is hardly less of a digit
         * factor(width / length, WIDTH_TO_LENGTH)
         * factor(sharp, SHARP_SHARE)
         * contrast
-        * (
-            np.clip(1 - component.at_border, MIN_FACTOR, BORDER_FACTOR)
-            if component.at_border
-            else 1
-        )
+        * border
     )
 
 

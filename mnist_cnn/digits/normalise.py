@@ -24,8 +24,8 @@ Array = NDArray[np.float32]
 
 SIDE, BOX = 28, 20  # pixels of MNIST's images, and of the square that the ink fits in
 MIN_BRIGHTEST, OFF_CENTRE = 254, 0.52  # of MNIST: its dimmest image, its farthest from the middle
-COLOURS = 128  # in the longer side: enough to find the axis along which colours differ
-OPACITY_STEP = 0.05  # opacity that differs by less is not seen
+COLOURS = 128  # pixels of the longer side, at least, from which the axis of colours is found
+OPACITY_STEP = 0.05  # opacity below it, or that differs by less, is not seen
 CARD_FILL = 0.75  # of its box; strokes on transparent background leave more of it empty
 CARD_CONTRAST = 0.2  # of the range; what is opaque and differs by less is one ink
 WIDER_THAN_BYTES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
