@@ -15,11 +15,46 @@ from mnist_cnn.digits.background import Array
 
 Mask = NDArray[np.bool_]
 
-MOST_PARTS = 12  # that are judged; more are specks
-EIGHT = np.ones((3, 3))  # neighbours that connect pixels
+EIGHT_CONNECTED = np.ones((3, 3))  # neighbours that connect pixels: strokes may be diagonal
+
+# Which components are judged; the others are specks.
+MAX_COMPONENTS = 12  # the largest: judging takes time, and dust may leave thousands
+MIN_AREA = 3  # pixels; a drawing with less is blank but for dust
+MIN_AREA_SHARE = 0.03  # of the largest component that does not come in from the border
+INSIDE = 0.05  # of a side of the picture: what covers less of it is no table or shadow
+
+# How much like a stroke a component is. Pairs: where a feature says no, and where it says yes.
+WIDTH_TO_LENGTH = (0.45, 0.25)  # of a blob, of strokes
+SHARP_SHARE = (0.35, 0.85)  # of the edge's pixels; light and shadow are soft on some side
+EDGE_WIDTH = 2  # pixels from the outside: what is nearer is a stroke's edge
+SHARP_STEP = 0.06  # of the contrast, from a pixel to the next; light and shadow change more slowly
+MIN_FACTOR = 0.05  # of a feature that says no: the others may still outweigh it
+BORDER_FACTOR = 0.6  # at most, for what touches the border: a digit may, but rarely does
+
+# What belongs to the same digit as its best component.
+FRAGMENT_AREA = 0.04  # of the best's, at least; less is a speck
+FRAGMENT_SCORE = 0.02  # of the best's, at least; low, since a short piece scores low
+FRAGMENT_GAP = 0.3  # of the best's longer side, at most; the stroke of a 5 may be so far off
+
+# Frames, cards and sheets, which are no strokes.
+HUG_BAND = 16  # 1/16 of the longer side: how far from its box's side an edge may be
+FRAME_HUG, CARD_HUG = 0.8, 0.7  # of each side; a round 0 is as close along half of it
+CARD_SIDE = 16  # pixels; less has no room for a digit
+CARD_FILL = 0.85  # of its box, holes filled; a card that is tilted fills less than all
+SOLID_FILL = 0.65  # of its box; strokes leave more of it empty, but for an upright 1
+SHEET_AREA = 12  # times as large as what is written on it; a 0 is not, beside its own hole
+SHEET_CONTENT = 0.2  # of its longer side, at least; what is smaller is a hole in strokes, or dust
+
+# Ruled paper; shares are of the width of the picture.
+MIN_RULED_WIDTH = 64  # pixels; in less, a line and a stroke are equally thin
+LINE_LENGTH = 0.6  # at least, gaps left out; strokes are shorter
+LINE_THICKNESS, MIN_LINE_THICKNESS = 0.035, 4  # a line is thinner; the latter in pixels
+LINE_RUN = 5  # 1/5 of the width: a line's pieces between crossing strokes are longer
+LINE_GAP = 2  # 1/2 of the width: pieces of a line may be so far apart, where a digit covers it
+LINE_RISE = 0.15  # at most, over the whole line; more is a stroke
 
 
-class Part(NamedTuple):
+class Component(NamedTuple):
     """A connected piece of what could be ink."""
 
     label: int  # its number in the labels
@@ -30,25 +65,25 @@ class Part(NamedTuple):
 
 
 class Ink(NamedTuple):
-    """What a picture may have for ink, if that is darker (or lighter) than the ground."""
+    """What a picture may have for ink, if that is darker (or lighter) than the background."""
 
-    depth: Array  # (H, W): how far from the ground, in [0, 1]; noise is cut off
-    labels: NDArray[np.int32]  # (H, W): the parts' numbers, 0 for ground
-    parts: list[Part]
+    depth: Array  # (H, W): how far from the background, in [0, 1]; noise is cut off
+    labels: NDArray[np.int32]  # (H, W): the components' numbers, 0 for background
+    components: list[Component]
     prior: float = 1.0  # how likely this is by the border alone
 
     @property
-    def best(self) -> Part:
-        return max(self.parts, key=lambda part: part.score)
+    def best(self) -> Component:
+        return max(self.components, key=lambda component: component.score)
 
 
-def label_parts(depth: Array, threshold: float, alone: float | None = None) -> Ink:
-    """Cut what is deeper than `threshold` into connected parts, and judge each.
+def label_components(depth: Array, threshold: float, alone: float | None = None) -> Ink:
+    """Cut what is deeper than `threshold` into connected components, and judge each.
 
-    A part that is alone gets the score `alone`, if that is given.
+    A component that is alone gets the score `alone`, if that is given.
     """
     mask = without_lines(depth > threshold)
-    labels, count = ndimage.label(mask, structure=EIGHT)
+    labels, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
     if not count:
         return Ink(depth, labels, [])
     areas = np.bincount(labels.ravel())[1:]
@@ -57,99 +92,116 @@ def label_parts(depth: Array, threshold: float, alone: float | None = None) -> I
         [np.bincount(side, minlength=count + 1)[1:] / len(side) for side in sides], axis=0
     )
     boxes = ndimage.find_objects(labels)
-    within = areas * (at_border < 0.05)
-    least = max(3, 0.03 * (within.max() or areas.max()))
-    largest = [index for index in np.argsort(-areas)[:MOST_PARTS] if areas[index] >= least]
-    parts = []
+    within = areas * (at_border < INSIDE)
+    least = max(MIN_AREA, MIN_AREA_SHARE * (within.max() or areas.max()))
+    largest = [index for index in np.argsort(-areas)[:MAX_COMPONENTS] if areas[index] >= least]
+    components = []
     for index in largest:
-        part = Part(index + 1, boxes[index], areas[index], at_border[index])
+        component = Component(index + 1, boxes[index], areas[index], at_border[index])
         if count > 1 or alone is None:
-            part = part._replace(score=likeness(part, depth, labels))
+            component = component._replace(score=likeness(component, depth, labels))
         else:
-            part = part._replace(score=alone)
-        parts.append(part)
-    return Ink(depth, labels, parts)
+            component = component._replace(score=alone)
+        components.append(component)
+    return Ink(depth, labels, components)
 
 
-def likeness(part: Part, depth: Array, labels: NDArray[np.int32]) -> float:
-    """How much like the strokes of a digit a part is; from 0, or almost, to 1."""
-    strokes = labels[part.box] == part.label
+def likeness(component: Component, depth: Array, labels: NDArray[np.int32]) -> float:
+    """How much like the strokes of a digit a component is; from 0, or almost, to 1."""
+    strokes = labels[component.box] == component.label
     length = max(strokes.shape)
-    values = depth[part.box]
+    values = depth[component.box]
     inside = ndimage.distance_transform_edt(np.pad(strokes, 1))[1:-1, 1:-1]
-    width = 4 * inside[strokes].mean() - 2  # a stroke's pixels are a quarter of it from its edge
+    width = mean_width(inside[strokes])
     contrast = values[strokes].mean()
     sharp = 0.0
     if min(strokes.shape) > 1:
-        steps = np.hypot(*np.gradient(values))[strokes & (inside < 2)]
-        sharp = np.mean(steps > 0.06 * contrast)
+        steps = np.hypot(*np.gradient(values))[strokes & (inside < EDGE_WIDTH)]
+        sharp = np.mean(steps > SHARP_STEP * contrast)
+    away = 1 - component.at_border
+    border = np.clip(away, MIN_FACTOR, BORDER_FACTOR) if component.at_border else 1
     return float(
-        (length / max(labels.shape)) ** 0.5
-        * np.clip((0.45 - width / length) / 0.2, 0.05, 1)  # strokes, not a blob
-        * np.clip(2 * sharp - 0.7, 0.05, 1)  # edges all around, unlike light and shadow
+        (length / max(labels.shape)) ** 0.5  # a root, as a small digit is hardly less of a digit
+        * factor(width / length, WIDTH_TO_LENGTH)
+        * factor(sharp, SHARP_SHARE)
         * contrast
-        * (np.clip(1 - part.at_border, 0.05, 0.6) if part.at_border else 1)
+        * border
     )
 
 
-def digit_parts(ink: Ink) -> list[Part]:
-    """The best part, and those that belong to it: a digit may be broken, or a 5 lack a joint."""
-    parts = [part for part in ink.parts if not is_frame(part, ink)] or ink.parts
-    best = max(parts, key=lambda part: part.score)
+def mean_width(distances: NDArray[np.float64]) -> float:
+    """Of strokes, from their pixels' distances to the outside: a quarter of it on average.
+
+    The distances are from middle to middle: half a pixel more than to the edge.
+    """
+    return 4 * (float(distances.mean()) - 0.5)
+
+
+def factor(value: float, no_yes: tuple[float, float]) -> float:
+    """From `MIN_FACTOR`, where a feature says no, in a straight line to 1, where it says yes."""
+    no, yes = no_yes
+    return float(np.clip((value - no) / (yes - no), MIN_FACTOR, 1))
+
+
+def digit_components(ink: Ink) -> list[Component]:
+    """The best component and what belongs to it: a digit may be broken, or a 5 lack a joint."""
+    components = [c for c in ink.components if not is_frame(c, ink)] or ink.components
+    best = max(components, key=lambda component: component.score)
     kept = []
-    for part in parts:
-        pairs = zip(part.box, best.box, strict=True)
+    for component in components:
+        pairs = zip(component.box, best.box, strict=True)
         gaps = [max(0, a.start - b.stop, b.start - a.stop) for a, b in pairs]
-        if part is best or (
-            part.area >= 0.04 * best.area
-            and part.score >= 0.02 * best.score
-            and part.at_border <= best.at_border
-            and max(gaps) <= 0.3 * extent(best.box)
+        if component is best or (
+            component.area >= FRAGMENT_AREA * best.area
+            and component.score >= FRAGMENT_SCORE * best.score
+            and component.at_border <= best.at_border
+            and max(gaps) <= FRAGMENT_GAP * extent(best.box)
         ):
-            kept.append(part)
+            kept.append(component)
     return kept
 
 
-def is_frame(part: Part, ink: Ink) -> bool:
-    """Whether a part runs along all sides of its box and encloses another."""
-    mask = ink.labels[part.box] == part.label
-    if not hugs(mask, 0.8):
+def is_frame(component: Component, ink: Ink) -> bool:
+    """Whether a component runs along all sides of its box and encloses another."""
+    mask = ink.labels[component.box] == component.label
+    if not hugs(mask, FRAME_HUG):
         return False
-    return any(encloses(part, other) for other in ink.parts)
+    return any(encloses(component, other) for other in ink.components)
 
 
-def find_card(ink: Ink) -> Part | None:
-    """A part that is a sheet with something on it rather than strokes, the largest."""
-    part = max(ink.parts, key=lambda part: part.area)
-    mask = ink.labels[part.box] == part.label
-    solid = is_solid(part) and min(mask.shape) > 16 and hugs(mask, 0.7)
-    return part if solid and ndimage.binary_fill_holes(mask).mean() > 0.85 else None
+def find_card(ink: Ink) -> Component | None:
+    """A component that is a sheet with something on it rather than strokes, the largest."""
+    component = max(ink.components, key=lambda component: component.area)
+    mask = ink.labels[component.box] == component.label
+    solid = is_solid(component) and min(mask.shape) > CARD_SIDE and hugs(mask, CARD_HUG)
+    return component if solid and ndimage.binary_fill_holes(mask).mean() > CARD_FILL else None
 
 
 def hugs(mask: Mask, share: float) -> bool:
     """Whether ink runs along `share` of each side of a cropped mask."""
-    band = max(1, max(mask.shape) // 16)
+    band = max(1, max(mask.shape) // HUG_BAND)
     sides = (mask[:band], mask[-band:], mask[:, :band].T, mask[:, -band:].T)
     return min(mask.shape) > 2 * band and all(side.any(axis=0).mean() >= share for side in sides)
 
 
-def encloses(outer: Part, inner: Part) -> bool:
-    """Whether a part's box has another's inside."""
+def encloses(outer: Component, inner: Component) -> bool:
+    """Whether a component's box has another's inside."""
     pairs = zip(outer.box, inner.box, strict=True)
     return all(a.start < b.start and b.stop < a.stop for a, b in pairs)
 
 
-def is_sheet(part: Part, inner: Part) -> bool:
-    """Whether a part is what another is written on, rather than strokes around a hole."""
-    return is_solid(part) or (
-        part.area > 12 * inner.area and extent(inner.box) > 0.2 * extent(part.box)
+def is_sheet(component: Component, inner: Component) -> bool:
+    """Whether a component is what another is written on, rather than strokes around a hole."""
+    return is_solid(component) or (
+        component.area > SHEET_AREA * inner.area
+        and extent(inner.box) > SHEET_CONTENT * extent(component.box)
     )
 
 
-def is_solid(part: Part) -> bool:
-    """Whether a part fills more of its box than strokes do."""
-    rows, columns = part.box
-    return part.area > 0.65 * (rows.stop - rows.start) * (columns.stop - columns.start)
+def is_solid(component: Component) -> bool:
+    """Whether a component fills more of its box than strokes do."""
+    rows, columns = component.box
+    return component.area > SOLID_FILL * (rows.stop - rows.start) * (columns.stop - columns.start)
 
 
 def extent(box: tuple[slice, slice]) -> int:
@@ -165,25 +217,28 @@ def without_lines(mask: Mask) -> Mask:
     for transposed in (False, True):
         m = (mask.T if transposed else mask).astype(np.uint8)
         width = m.shape[1]
-        if width < 64 or np.mean(m.max(axis=0)) < 0.6:
+        if width < MIN_RULED_WIDTH or np.mean(m.max(axis=0)) < LINE_LENGTH:
             continue
-        thin = m - opened(m, max(4, round(0.035 * width)), axis=0)
-        runs = opened(ndimage.maximum_filter1d(thin, 3, axis=0), width // 5, axis=1) & m
-        joined = ndimage.maximum_filter(runs, (5, width // 2))
-        labels, _ = ndimage.label(joined, structure=EIGHT)
+        thick = opened(m, max(MIN_LINE_THICKNESS, round(LINE_THICKNESS * width)), axis=0)
+        thin = ndimage.maximum_filter1d(m - thick, 3, axis=0)  # a line that rises is in steps
+        runs = opened(thin, width // LINE_RUN, axis=1) & m
+        joined = ndimage.maximum_filter(runs, (5, width // LINE_GAP))
+        labels, _ = ndimage.label(joined, structure=EIGHT_CONNECTED)
         lines = np.zeros_like(m)
         thickest = 0.0
         for label, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
             piece = runs[rows, columns] * (labels[rows, columns] == label)
             length = piece.max(axis=0).sum()
-            if length >= 0.6 * width and rows.stop - rows.start <= 0.15 * width:
+            if length >= LINE_LENGTH * width and rows.stop - rows.start <= LINE_RISE * width:
                 lines[rows, columns] |= piece
                 thickest = max(thickest, piece.sum() / length)
         if thickest:
             # Strokes that cross a line come back: they go on above it and below it.
             grown = ndimage.maximum_filter1d(lines, 3, axis=0) & m
             rest = m & (1 - grown)
-            reach = 2 * round(thickest) + 5
+            reach = (
+                2 * round(thickest) + 5
+            )  # across the line, twice for one that rises, and its edges
             closed = ndimage.minimum_filter1d(
                 ndimage.maximum_filter1d(rest, reach, axis=0), reach, axis=0
             )

@@ -1,6 +1,6 @@
-"""Finding the ink of a digit in a picture: on a clean ground, or photographed on paper.
+"""Finding the ink of a digit in a picture: on a clean background, or photographed on paper.
 
-Letters of the shapes: H and W pixels of the picture, h and w of the part that has the ink.
+Letters of the shapes: H and W pixels of the picture, h and w of the crop that has the ink.
 """
 
 from __future__ import annotations
@@ -8,24 +8,52 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from mnist_cnn.digits.background import Array, estimate_ground, evenly_lit, noise_of, otsu, shrink
+from mnist_cnn.digits.background import (
+    Array,
+    estimate_background,
+    evenly_lit,
+    noise_of,
+    otsu,
+    shrink,
+)
 from mnist_cnn.digits.components import (
-    EIGHT,
+    EIGHT_CONNECTED,
     Ink,
     bounds,
-    digit_parts,
+    digit_components,
     encloses,
     find_card,
     is_sheet,
-    label_parts,
+    label_components,
     ring,
 )
 
 WORK_SIDE = 224  # pixels of the longer side at which ink is looked for
 MIN_CONTRAST = 0.03  # of the range from black to white; less is no ink
-MIN_SCORE = 0.04  # of the likeliest part of a photograph; blank paper has 0.02, faint pencil 0.1
-CLEAN = 1.5 / 255  # what the pixels of a drawn ground differ by at most
+MIN_SCORE = 0.04  # of a photograph's best component; blank paper has 0.02, faint pencil 0.1
+CLEAN = 1.5 / 255  # what the pixels of a drawn background differ by at most
 LOOKS = 3  # how often a picture is looked at closer
+
+# Which of two polarities, and what is looked at closer.
+WHITE = 99  # percentile of the brightness: white paper; a reflection may be brighter
+MIN_WHITE = 0.05  # of the range; a picture that is darker all over is not brightened to noise
+FLAT_BORDER = 0.7  # of the border's pixels that are alike in a drawing; strokes may touch it
+PRIORS = (0.75, 1.25)  # of ink that is as bright as all of the border, as none of it
+CARD_EDGE = 20  # 1/20 of a card's longer side is cut off all around: its edge and its shadow
+CARD_CONTRAST = 0.2  # of the picture's: less is a card with nothing on it
+SMALL = 3  # 1/3 of WORK_SIDE: a digit that is smaller is looked at closer,
+CLOSER = 1.5  # if the picture has more than so many times as many pixels a side
+FULL_INK = 80  # percentile of the depth of a digit's ink that becomes 1: the middle of its strokes
+SOFT_EDGE = 5  # pixels, a square around each of a digit's: a photograph's edges are blurred
+RIVAL = 0.5  # of the best score: with less, the other polarity is noise, not a sheet or a hole
+
+# What is ink in a photograph.
+MIN_LIGHT = 0.15  # of the range: where paper is darker, dividing by its light would show noise
+PAPER = 75  # percentile of the background that is taken for paper in full light
+BLUR = 1.0  # pixels, standard deviation: takes out noise that would cut strokes or join specks
+NOISE = 2.5  # standard deviations before the blur, which leaves 0.28 of white noise
+FAINT = 0.8  # of the threshold between two kinds of ink: the fainter ends of strokes are ink, too
+TABLE_EDGE = 7  # pixels, a square around each of what comes in from the border: its blurred edge
 
 
 class NoInkError(ValueError):
@@ -33,7 +61,7 @@ class NoInkError(ValueError):
 
 
 def find_ink(values: Array, looks: int = LOOKS) -> Array:
-    """Tell ink from ground.
+    """Tell ink from background.
 
     Args:
         values: (H, W) in [0, 1].
@@ -43,51 +71,55 @@ def find_ink(values: Array, looks: int = LOOKS) -> Array:
         (h, w), cropped to the ink: 0 where there is none, 1 in the middle of a stroke.
 
     Raises:
-        NoInkError: If nothing differs from the ground by more than noise does.
+        NoInkError: If nothing differs from the background by more than noise does.
     """
     small = shrink(values, WORK_SIDE)
-    small = small / max(np.percentile(small, 99), small.max() / 2, 0.05)  # of a dim photograph
+    # Half of the brightest, since a thin white line is less than 1 % of its picture.
+    white = max(np.percentile(small, WHITE), small.max() / 2, MIN_WHITE)
+    small = small / white  # a photograph may be dim
     border = ring(small)
     level = np.median(border)
-    flat = np.mean(np.abs(border - level) <= CLEAN) > 0.7 and noise_of(small) <= CLEAN
+    flat = np.mean(np.abs(border - level) <= CLEAN) > FLAT_BORDER and noise_of(small) <= CLEAN
     if flat:  # drawn, not photographed: all that is not the border's colour is ink
-        inks = [label_parts(np.abs(small - level), MIN_CONTRAST, alone=1.0)]
+        inks = [label_components(np.abs(small - level), MIN_CONTRAST, alone=1.0)]
     else:
         small = evenly_lit(small)
         light = float(np.mean(ring(small) > otsu(small)))  # its share of the border
         dark, bright = separate(small, 1), separate(1 - small, -1)
-        inks = [dark._replace(prior=0.75 + light / 2), bright._replace(prior=1.25 - light / 2)]
-    inks = [ink for ink in inks if ink.parts]
+        low, high = PRIORS
+        lean = (high - low) * light
+        inks = [dark._replace(prior=low + lean), bright._replace(prior=high - lean)]
+    inks = [ink for ink in inks if ink.components]
     if not inks or (not flat and max(ink.best.score for ink in inks) < MIN_SCORE):
         raise NoInkError("has no ink: nothing in it differs from its border")
     ink = likeliest(inks)
     scale = max(values.shape) / max(small.shape)
     if looks and (card := find_card(ink)):
         (top, bottom), (left, right) = ((s.start, s.stop) for s in card.box)
-        inset = max(2, max(bottom - top, right - left) // 20)
+        inset = max(2, max(bottom - top, right - left) // CARD_EDGE)
         box = (top + inset, bottom - inset, left + inset, right - inset)
         inner = crop(values, box, scale)
-        if np.ptp(inner) > 0.2 * np.ptp(values):
+        if np.ptp(inner) > CARD_CONTRAST * np.ptp(values):
             return find_ink(inner, looks - 1)
-    mask = np.isin(ink.labels, [part.label for part in digit_parts(ink)])
+    mask = np.isin(ink.labels, [component.label for component in digit_components(ink)])
     top, bottom, left, right = bounds(mask)
     size = max(bottom - top, right - left)
-    if looks and scale > 1.5 and size < WORK_SIDE / 3:
-        margin = size // 2 + 1
+    if looks and scale > CLOSER and size < WORK_SIDE / SMALL:
+        margin = size // 2 + 1  # shows some background
         box = (top - margin, bottom + margin, left - margin, right + margin)
         return find_ink(crop(values, box, scale), looks - 1)
-    strength = np.percentile(ink.depth[mask], 80)
-    near = mask if flat else ndimage.maximum_filter(mask, 5)
+    strength = np.percentile(ink.depth[mask], FULL_INK)
+    near = mask if flat else ndimage.maximum_filter(mask, SOFT_EDGE)
     found = np.where(near, np.clip(ink.depth / strength, 0, 1), 0)[top:bottom, left:right]
     return found.astype(np.float32)
 
 
 def likeliest(inks: list[Ink]) -> Ink:
-    """The polarity whose best part is best, but no sheet behind strokes, nor a hole in them."""
+    """The polarity with the best component, but no sheet behind strokes, nor a hole in them."""
     inks = sorted(inks, key=lambda ink: -ink.prior * ink.best.score)
     if len(inks) == 2:
         best, other = inks[0].best, inks[1].best
-        if other.score > 0.5 * best.score and (
+        if other.score > RIVAL * best.score and (
             (encloses(best, other) and is_sheet(best, other))
             or (encloses(other, best) and not is_sheet(other, best))
         ):
@@ -96,28 +128,32 @@ def likeliest(inks: list[Ink]) -> Ink:
 
 
 def separate(values: Array, sign: int) -> Ink:
-    """Parts that are darker than a ground whose brightness may vary."""
-    ground = estimate_ground(values)
-    depth = ground - values
+    """Components that are darker than a background whose brightness may vary."""
+    background = estimate_background(values)
+    depth = background - values
     if sign > 0:  # on paper, half the light makes half the difference
-        depth = depth / np.maximum(ground, 0.15) * np.percentile(ground, 75)
+        depth = depth / np.maximum(background, MIN_LIGHT) * np.percentile(background, PAPER)
     noise = noise_of(depth)
     if noise > CLEAN:
-        depth = ndimage.gaussian_filter(depth, 1.0)
-    floor = max(MIN_CONTRAST, 2.5 * noise)
+        depth = ndimage.gaussian_filter(depth, BLUR)
+    floor = max(MIN_CONTRAST, NOISE * noise)
     tail = depth > floor
     if not tail.any():
         return Ink(depth, tail.astype(np.int32), [])
-    threshold = max(floor, 0.8 * otsu(depth[tail]))
+    threshold = max(floor, FAINT * otsu(depth[tail]))
     # Again without what comes in from the border, a table or a shadow, which may be darker.
-    labels, _ = ndimage.label(depth > threshold, structure=EIGHT)
+    labels, _ = ndimage.label(depth > threshold, structure=EIGHT_CONNECTED)
     outside = np.isin(labels, ring(labels)[ring(labels) > 0])
-    tail &= ndimage.maximum_filter(outside, 7) == 0
-    found = [(threshold, label_parts(depth, threshold))]
-    if outside.any() and tail.any() and (lower := max(floor, 0.8 * otsu(depth[tail]))) < threshold:
-        found.append((lower, label_parts(depth, lower)))
-    threshold, ink = max(found, key=lambda pair: (pair[1].parts and pair[1].best.score) or 0)
-    return ink._replace(depth=np.clip(depth - threshold / 2, 0, None))
+    tail &= ndimage.maximum_filter(outside, TABLE_EDGE) == 0
+    found = [(threshold, label_components(depth, threshold))]
+    if (
+        outside.any()
+        and tail.any()
+        and (lower := max(floor, FAINT * otsu(depth[tail]))) < threshold
+    ):
+        found.append((lower, label_components(depth, lower)))
+    threshold, ink = max(found, key=lambda pair: (pair[1].components and pair[1].best.score) or 0)
+    return ink._replace(depth=np.clip(depth - threshold / 2, 0, None))  # with soft edges
 
 
 def crop(values: Array, box: tuple[int, int, int, int], scale: float) -> Array:

@@ -23,6 +23,11 @@ from mnist_cnn.digits.stroke_width import fit_square
 Array = NDArray[np.float32]
 
 SIDE, BOX = 28, 20  # pixels of MNIST's images, and of the square that the ink fits in
+MIN_BRIGHTEST, OFF_CENTRE = 254, 0.52  # of MNIST: its dimmest image, its farthest from the middle
+COLOURS = 128  # pixels of the longer side, at least, from which the axis of colours is found
+OPACITY_STEP = 0.05  # opacity below it, or that differs by less, is not seen
+CARD_FILL = 0.75  # of its box; strokes on transparent background leave more of it empty
+CARD_CONTRAST = 0.2  # of the range; what is opaque and differs by less is one ink
 WIDER_THAN_BYTES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 
 
@@ -54,18 +59,20 @@ def normalise(picture: Image.Image) -> Tensor:
 
 def is_mnist_form(image: NDArray[np.uint8]) -> bool:
     """Whether a (28, 28) image could be one of MNIST's: scaled to 20, centred, and bright on 0."""
-    if image.min() > 0 or image.max() < 254:
+    if image.min() > 0 or image.max() < MIN_BRIGHTEST:
         return False
     rows, columns = np.nonzero(image.any(axis=1))[0], np.nonzero(image.any(axis=0))[0]
     size = max(np.ptp(rows), np.ptp(columns)) + 1
-    return size in (BOX - 1, BOX) and bool(np.abs(_centre_of_mass(image) - SIDE / 2).max() < 0.52)
+    return size in (BOX - 1, BOX) and bool(
+        np.abs(_centre_of_mass(image) - SIDE / 2).max() < OFF_CENTRE
+    )
 
 
 def grey(picture: Image.Image) -> Array:
-    """The picture in one channel, with ink and ground as different as its colours allow.
+    """The picture in one channel, with ink and background as different as its colours allow.
 
     Returns:
-        (H, W) values in [0, 1]; transparency has become ink or ground.
+        (H, W) values in [0, 1]; transparency has become ink or background.
 
     Raises:
         NoInkError: If all of it is transparent.
@@ -94,7 +101,7 @@ def _floats(picture: Image.Image, mode: str) -> Array:
 
 def _one_channel(rgb: Array) -> Array:
     """Project the colours on the line along which they differ most: yellow on white is visible."""
-    step = max(1, max(rgb.shape) // 128)
+    step = max(1, max(rgb.shape) // COLOURS)
     colours = rgb[::step, ::step].reshape(-1, 3)
     colours = colours - colours.mean(axis=0)
     _, axes = np.linalg.eigh(colours.T @ colours + 1e-6)  # grey, if all are the same
@@ -104,17 +111,19 @@ def _one_channel(rgb: Array) -> Array:
 
 
 def _without_transparency(values: Array, alpha: Array) -> Array:
-    """Put a picture on a ground: a drawing is seen by its opacity alone, whatever its colour."""
-    if alpha.max() < 0.05:
+    """Fill in a background; a drawing is seen by its opacity alone, whatever its colour."""
+    if alpha.max() < OPACITY_STEP:
         raise NoInkError("is transparent all over")
-    if np.ptp(alpha) < 0.05:
+    if np.ptp(alpha) < OPACITY_STEP:
         return values
     opaque = alpha > alpha.max() / 2
     rows, columns = np.nonzero(opaque.any(axis=1))[0], np.nonzero(opaque.any(axis=0))[0]
     filled = opaque.sum() / max(1, (np.ptp(rows) + 1) * (np.ptp(columns) + 1))
-    if filled > 0.75 and np.ptp(values[opaque]) > 0.2:  # a card with a digit, cut out
-        ground = np.median(values[opaque])
-        return values * alpha + ground * (1 - alpha)
+    if (
+        filled > CARD_FILL and np.ptp(values[opaque]) > CARD_CONTRAST
+    ):  # a card with a digit, cut out
+        background = np.median(values[opaque])
+        return values * alpha + background * (1 - alpha)
     return alpha
 
 

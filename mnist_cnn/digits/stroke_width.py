@@ -10,12 +10,16 @@ from PIL import Image
 from scipy import ndimage
 
 from mnist_cnn.digits.background import Array
-from mnist_cnn.digits.components import Mask, bounds
+from mnist_cnn.digits.components import Mask, bounds, mean_width
 
 FINE = 5  # pixels, for one of the square's, at which strokes are measured and changed
 #: Pixels of a 20×20 digit: 98 % of MNIST's have strokes between these widths.
 THINNEST, THICKEST = 1.3, 4.5
 THIN, THICK = 2.0, 4.0  # what thinner and thicker strokes become; MNIST's median is 2.2
+HALF = 0.5  # of the strongest ink near it, at least: also strokes that have faded count
+FAINTEST = 0.05  # of the strongest ink anywhere; less is background
+NEAR = 5  # pixels, a square around each: wider than a hairline with its grey edges
+REJOINED = 0.3  # below 0.5, so that gaps that scaling left in a hairline close
 
 
 def fit_square(ink: Array, side: int) -> NDArray[np.uint8]:
@@ -32,7 +36,7 @@ def fit_square(ink: Array, side: int) -> NDArray[np.uint8]:
     mask = large > 0.5
     width = stroke_width(mask)
     if width < THINNEST * FINE:  # also where it has faded so far that it is broken
-        mask = resized(local_half(ink), FINE * side) > 0.3
+        mask = resized(local_half(ink), FINE * side) > REJOINED
         width = min(width, stroke_width(mask)) if width else stroke_width(mask)
     change = 0.0  # of the width, in fine pixels
     if width < THINNEST * FINE:
@@ -58,17 +62,16 @@ def as_bytes(ink: Array) -> NDArray[np.uint8]:
 
 
 def stroke_width(mask: Mask) -> float:
-    """Mean width in pixels: a stroke's pixels are on average a quarter of it from its edge."""
+    """Mean width in pixels, at least 1 where there are strokes."""
     if not mask.any():
         return 0.0
-    return max(
-        1.0, 4 * float(ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1][mask].mean()) - 2
-    )
+    inside = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    return max(1.0, mean_width(inside[mask]))
 
 
 def local_half(ink: Array) -> Array:
     """1 where ink is at least half as strong as the strongest near it."""
-    return ((ink > 0.05) & (ink >= 0.5 * ndimage.maximum_filter(ink, 5))).astype(np.float32)
+    return ((ink > FAINTEST) & (ink >= HALF * ndimage.maximum_filter(ink, NEAR))).astype(np.float32)
 
 
 def widened(mask: Mask, change: float) -> Array:
