@@ -33,7 +33,7 @@ def evenly_lit(values: Array) -> Array:
     for _ in range(FITS):
         surface = terms @ np.linalg.lstsq(terms[kept], small[kept], rcond=None)[0]
         rest = np.abs(small - surface)
-        kept = rest <= 2 * np.median(rest) + MIN_OUTLIER
+        kept = rest <= 2 * np.median(rest) + MIN_OUTLIER  # 82 % of normal noise, and no ink
     if np.mean(rest < LIT_ERROR) < LIT_SHARE:
         return values  # for `estimate_background`: the edge of a shadow or a table
     level = float(np.median(small))

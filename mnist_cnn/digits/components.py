@@ -39,7 +39,7 @@ FRAGMENT_GAP = 0.3  # of the best's longer side, at most; the stroke of a 5 may 
 # Frames, cards and sheets, which are no strokes.
 HUG_BAND = 16  # 1/16 of the longer side: how far from its box's side an edge may be
 FRAME_HUG, CARD_HUG = 0.8, 0.7  # of each side; a round 0 is as close along half of it
-CARD_SIDE = 16  # pixels; less has no room for a digit
+CARD_SIDE = 16  # pixels; less has no room for a digit, nor for `ink.CARD_EDGE` on both sides
 CARD_FILL = 0.85  # of its box, holes filled; a card that is tilted fills less than all
 SOLID_FILL = 0.65  # of its box; strokes leave more of it empty, but for an upright 1
 SHEET_AREA = 12  # times as large as what is written on it; a 0 is not, beside its own hole
@@ -222,7 +222,7 @@ def without_lines(mask: Mask) -> Mask:
         thick = opened(m, max(MIN_LINE_THICKNESS, round(LINE_THICKNESS * width)), axis=0)
         thin = ndimage.maximum_filter1d(m - thick, 3, axis=0)  # a line that rises is in steps
         runs = opened(thin, width // LINE_RUN, axis=1) & m
-        joined = ndimage.maximum_filter(runs, (5, width // LINE_GAP))
+        joined = ndimage.maximum_filter(runs, (5, width // LINE_GAP))  # two rows off: it may rise
         labels, _ = ndimage.label(joined, structure=EIGHT_CONNECTED)
         lines = np.zeros_like(m)
         thickest = 0.0
