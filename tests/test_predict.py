@@ -73,7 +73,8 @@ def test_predictions_of_pictures(
     assert [row["page"] for row in rows] == ["1", "1", "1", "2"]
     probabilities = np.array([[float(row[f"p{digit}"]) for digit in range(10)] for row in rows])
     pages = read_files(find_files(str(photos)))
-    images = torch.stack([page.image for page in pages if page.image is not None])
+    found = np.stack([page.image for page in pages if page.image is not None])
+    images = torch.from_numpy(found)
     with torch.inference_mode():
         expected = Probabilities(load_classifier(small_net)[0])(images)
     np.testing.assert_allclose(probabilities, expected.numpy(), rtol=0, atol=2e-6)

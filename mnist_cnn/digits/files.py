@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from mnist_cnn.digits.decode import PictureError, open_pictures
 from mnist_cnn.digits.normalise import normalise
 
 FILES_PER_WORKER = 64  # fewer are read before a further process has started
+FILES_AT_ONCE = 16  # that a process hands over; it reads as many again while these are used
 
 
 class Page(NamedTuple):
@@ -23,7 +25,9 @@ class Page(NamedTuple):
     file: str
     page: int  # from 1
     pages: int  # of the file
-    image: Tensor | None = None  # (28, 28) uint8, ink bright on dark
+    # (28, 28), ink bright on dark. Not a Tensor: each that comes from another process keeps a file
+    # open, and a process may have 1,024.
+    image: NDArray[np.uint8] | None = None
     failure: str = ""
 
     @property
@@ -42,7 +46,7 @@ def read_file(file: str) -> list[Page]:
     for number, picture in enumerate(pictures, start=1):
         page = Page(file, number, len(pictures))
         try:
-            pages.append(page._replace(image=normalise(picture)))
+            pages.append(page._replace(image=normalise(picture).numpy()))
         except PictureError as error:
             pages.append(page._replace(failure=str(error)))
     return pages
@@ -65,13 +69,11 @@ def read_files(files: list[str]) -> Iterator[Page]:
     """The pages of files in their order, read by as many processes as it pays to start."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     workers = min(cores, len(files) // FILES_PER_WORKER)
-    for pages in DataLoader(PictureFiles(files), batch_size=1, num_workers=workers, collate_fn=one):
-        yield from pages
-
-
-def one(batch: list[list[Page]]) -> list[Page]:
-    """The pages of the one file of a batch."""
-    return batch[0]
+    for several in DataLoader(
+        PictureFiles(files), FILES_AT_ONCE, num_workers=workers, collate_fn=list
+    ):
+        for pages in several:
+            yield from pages
 
 
 def find_files(paths: str | Iterable[str]) -> list[str]:

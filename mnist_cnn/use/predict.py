@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,27 +17,25 @@ from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.digits.files import Page, find_files, read_files
 from mnist_cnn.errors import UserError
 from mnist_cnn.use.classifier import Probabilities, load_classifier
-from mnist_cnn.use.tables import check_suffix, write_table
+from mnist_cnn.use.tables import NO_TEXT, check_place, write_table
 
 SHOWN = 50  # rows of the table in the terminal
 BATCH = 250  # pictures that are computed at once
 #: Exit status if some pictures could not be used, and others could.
 SOME_FAILED = 3
-
-
-#: Where the options of Lightning's ``predict`` begin, which takes no pictures.
+#: How the options of Lightning's ``predict`` begin, which takes no pictures.
 LIGHTNINGS = ("-c", "--config", "--print_config", "--trainer", "--data", "--model", "--pred")
 
 
 def takes(arguments: Sequence[str]) -> bool:
-    """Whether these arguments of ``predict`` name pictures, or ask for help with that.
+    """Whether these arguments of ``predict`` are about pictures, or ask for help with that.
 
-    Without, Lightning's own ``predict`` takes MNIST's test images.
+    Without pictures, Lightning's own ``predict`` takes MNIST's test images.
     """
     if any(argument.startswith(LIGHTNINGS) for argument in arguments):
-        return False
-    parser = _parser(pictures="*")
-    return bool(parser.parse_known_args(arguments)[0].pictures)
+        return not arguments[0].startswith("-")  # begins with a picture: these are a mistake
+    given = _parser(pictures="*").parse_known_args(arguments)[0]
+    return bool(given.pictures or given.out or given.accelerator) or given.test_shifts is not None
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -44,10 +44,16 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: If no picture can be used, or an option.
     """
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    # Options may stand between pictures; that way of parsing loses what follows a `--`.
+    parse = parser.parse_args if "--" in arguments else parser.parse_intermixed_args
+    given = parse(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack letters of a file's name
+        sys.stdout.reconfigure(errors=NO_TEXT)
     if given.out is not None:
-        check_suffix("--out", given.out)
-    classify = Probabilities(load_classifier(given.ckpt_path)[0]).to(device(given.accelerator))
+        check_place("--out", given.out)
+    classify = Probabilities(load_classifier(given.ckpt_path)[0])
+    classify.to(device(given.accelerator or "auto"))
     if given.test_shifts is not None:
         classify.test_shifts = given.test_shifts
     pages: list[Page] = []
@@ -58,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         images = [page.image for page in batch if page.image is not None]
         pages += [page for page in batch if page.image is not None]
         if images:
-            answers.append(predict(classify, torch.stack(images)))
+            answers.append(predict(classify, torch.from_numpy(np.stack(images))))
     for page in failed:
         print(f"error: {page.name} {page.failure}", file=sys.stderr)
     if not pages:
@@ -116,7 +122,11 @@ def _parser(pictures: str = "+") -> argparse.ArgumentParser:
         help="average the answers to a picture and to the same moved by so many pixels in four "
         "directions (default: as the model says)",
     )
-    add("--accelerator", choices=("auto", "cpu", "gpu"), default="auto", help="(%(default)s)")
+    add(
+        "--accelerator",
+        choices=("auto", "cpu", "gpu"),
+        help="where to compute (default: auto, on a GPU if there is one)",
+    )
     return parser
 
 

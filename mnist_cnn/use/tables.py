@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from torch import Tensor
 from mnist_cnn.errors import UserError
 
 SUFFIXES = (".csv", ".json")
+#: What becomes of bytes in a file's name that are no text: \\udce9, which JSON reads as they were.
+NO_TEXT = "backslashreplace"
 Keys = list[dict[str, Any]]
 
 
@@ -23,6 +27,22 @@ def check_suffix(flag: str, path: str) -> None:
     """
     if Path(path).suffix.lower() not in SUFFIXES:
         raise UserError(f"{flag} {path}: must end in {' or '.join(SUFFIXES)}")
+
+
+def check_place(flag: str, path: str) -> None:
+    """Refuse, before the work, a table that could not be written after it.
+
+    Raises:
+        UserError: If it is neither CSV nor JSON, or a folder, or there can be no file.
+    """
+    check_suffix(flag, path)
+    if Path(path).is_dir():
+        raise UserError(f"{flag} {path}: is a folder; name a file")
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=Path(path).parent).close()
+    except OSError as error:
+        raise UserError(f"{flag} {path}: cannot be written: {error.strerror}") from error
 
 
 def write_table(path: Path, keys: Keys, probabilities: Tensor) -> None:
@@ -44,10 +64,13 @@ def write_table(path: Path, keys: Keys, probabilities: Tensor) -> None:
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def _write_csv(path: Path, keys: Keys, probabilities: Tensor) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors=NO_TEXT) as file:
         table = csv.writer(file)
         classes = [f"p{digit}" for digit in range(probabilities.shape[1])]
         table.writerow([*keys[0], "digit", "confidence", *classes])
@@ -62,4 +85,4 @@ def _write_json(path: Path, keys: Keys, probabilities: Tensor) -> None:
         figures = [round(p, 6) for p in row.tolist()]
         answer = {"digit": int(row.argmax()), "confidence": max(figures)}
         rows.append(json.dumps(key | answer | {"probabilities": figures}, ensure_ascii=False))
-    path.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8")
+    path.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8", errors=NO_TEXT)
