@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from PIL import Image
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.files import find_files, read_files
 from mnist_cnn.use.classifier import Probabilities, load_classifier
-from tests.conftest import Result
+from tests.conftest import ROOT, Result
 from tests.support.scenes import enlarged
 
 
@@ -136,7 +138,33 @@ def test_a_table_that_cannot_be_written(
     into = photos / "a.png" / "answers.csv"
     result = cli("predict", photos / "a.png", "--ckpt_path", small_net, "--out", into)
     assert result.code == 2
-    assert f"error: {into}: cannot be written: File exists" in result.err
+    assert f"error: --out {into}: cannot be written: File exists" in result.err
+
+
+def test_options_may_stand_between_pictures(
+    cli: Callable[..., Result], small_net: Path, photos: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    first, second = photos / "a.png", photos / "more" / "b.jpg"
+    result = cli("predict", first, "--ckpt_path", small_net, "--out", path, second)
+    assert result.code == 0, result.err
+    assert len(path.read_text().splitlines()) == 3
+
+
+@pytest.mark.slow
+def test_many_pictures_need_few_open_files(small_net: Path, photos: Path, tmp_path: Path) -> None:
+    content = (photos / "a.png").read_bytes()
+    for index in range(400):
+        (tmp_path / f"{index:03}.png").write_bytes(content)
+    command = f"ulimit -n 200; {sys.executable} -m mnist_cnn predict '{tmp_path}/*.png'"
+    done = subprocess.run(
+        ["bash", "-c", f"{command} --accelerator cpu --ckpt_path {small_net}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "... and 350 more" in done.stdout
 
 
 @pytest.mark.slow
