@@ -14,7 +14,9 @@ import json
 from itertools import islice
 from time import perf_counter
 
-import mnist_cnn  # noqa: F401  # before torch: see there
+from mnist_cnn.__main__ import keep_freed_memory, yield_cores
+
+yield_cores()  # read when torch is loaded
 
 # isort: split
 
@@ -23,7 +25,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mnist_cnn import Adadelta, KerasCNN, MNISTDataModule
-from mnist_cnn.__main__ import keep_freed_memory
 from mnist_cnn.training.global_batches import GlobalBatchSampler
 from mnist_cnn.training.randomness import keyed_dropout
 
