@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from itertools import islice
 from time import perf_counter
 
-from mnist_cnn.__main__ import keep_freed_memory, yield_cores
-
-yield_cores()  # read when torch is loaded
-
-# isort: split
+os.environ["GOMP_SPINCOUNT"] = "10000"  # as the command line has it; read when torch is loaded
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mnist_cnn import Adadelta, KerasCNN, MNISTDataModule
+from mnist_cnn.__main__ import keep_freed_memory
 from mnist_cnn.training.global_batches import GlobalBatchSampler
 from mnist_cnn.training.randomness import keyed_dropout
 
