@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -240,18 +239,6 @@ def test_debug_shows_the_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch, fl
         monkeypatch.setenv("MNIST_CNN_DEBUG", "1")
     with pytest.raises(ValueError, match="val_size"):  # Python prints what is not caught
         cli("fit", *CNN, "--data.val_size=70000", *["--debug"] * flag)
-
-
-def test_readme_commands_are_understood(cli: Cli, checkpoint: Path) -> None:
-    text = (ROOT / "README.md").read_text()
-    commands = re.findall(
-        r"^(?:python -m mnist_cnn|mnist-cnn) (fit|validate|test|predict)(.*)$", text, re.M
-    )
-    assert len(commands) >= 8
-    for subcommand, rest in commands:
-        rest = re.sub(r"(--ckpt_path|--config) tb_logs\S+", "", rest.split("#")[0])
-        result = cli(subcommand, *rest.split(), "--print_config")
-        assert result.code == 0, (subcommand, rest, result.err)
 
 
 @pytest.mark.parametrize(
