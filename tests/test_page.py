@@ -24,7 +24,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from mnist_cnn.data import MNISTDataModule
 from tests.conftest import ROOT
-from tests.servers import Server, png
+from tests.support.servers import Server, png
 from tests.support.handwriting import BETWEEN_4_AND_9, DIGITS, Stroke
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium", "chromedriver")]

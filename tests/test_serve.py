@@ -35,7 +35,7 @@ from mnist_cnn.serve.limits import Limits
 from mnist_cnn.serve.reading import Question, read_question
 from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import Result
-from tests.servers import Server, png
+from tests.support.servers import Server, png
 
 FORM = "multipart/form-data; boundary=b"
 JSON = "application/json"
