@@ -24,8 +24,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from mnist_cnn.data import MNISTDataModule
 from tests.conftest import ROOT
-from tests.support.servers import Server, png
 from tests.support.handwriting import BETWEEN_4_AND_9, DIGITS, Stroke
+from tests.support.servers import Server, png
 
 pytestmark = [pytest.mark.slow, pytest.mark.needs("chromium", "chromedriver")]
 #: Taken from a clipboard, or dropped, as a browser hands it to a page.
