@@ -58,6 +58,7 @@ def folder_of_two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), TOLERANCES.items(), ids=str)
 def test_two_processes_normalise_as_one(
     dtype: torch.dtype, tolerance: float, folder_of_two_processes: Path

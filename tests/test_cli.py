@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from lightning.pytorch import Trainer
 
 import mnist_cnn
+from mnist_cnn.__main__ import main
 from mnist_cnn.training import preflight
 from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import CNN, ROOT, SHORT, SMALL, Result
@@ -27,12 +27,13 @@ BASES |= {whole: whole for whole in ("cnn.yaml", "fast.yaml", "record.yaml")}
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
     """The last checkpoint of a short run."""
     logs = tmp_path_factory.mktemp("run")
-    command = [sys.executable, "-m", "mnist_cnn", "fit", *SHORT]
-    command.append(f"--trainer.logger.init_args.save_dir={logs}")
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+    flag = f"--trainer.logger.init_args.save_dir={logs}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["mnist-cnn", "fit", *SHORT, flag])
+        main()
     return logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
 
 
@@ -83,7 +84,8 @@ def test_the_saved_configuration_tests_the_run_in_another_process(
     cli: Cli, checkpoint: Path
 ) -> None:
     config = checkpoint.parents[1] / "config.yaml"
-    result = cli("test", "--config", config, "--ckpt_path", checkpoint)
+    few = "--trainer.limit_test_batches=2"
+    result = cli("test", "--config", config, "--ckpt_path", checkpoint, few)
     assert result.code == 0, result.err
     assert "test/accuracy" in result.out
 

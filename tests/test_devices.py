@@ -28,6 +28,7 @@ def losses(folder: Path) -> torch.Tensor:
     return torch.tensor([e.value for e in events.Scalars("over_images/train/loss_of_step")])
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_model_that_one_trains(
     cli: Program, program: Program, tmp_path: Path
 ) -> None:
