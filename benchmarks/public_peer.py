@@ -1,6 +1,6 @@
 """The public record net: the fastest way to 99 % of MNIST that is known for plain PyTorch.
 
-    python -m benchmarks.record_peer --seed 1 --data data
+    python -m benchmarks.public_peer --seed 1 --data data
 
 24C5-pool2-relu, 32C3-pool2-relu, 256-relu, 10; Adam with a learning rate that rises to 0.01 and
 falls in one epoch of batches of 256 (https://github.com/tuomaso/train_mnist_fast, whose author
