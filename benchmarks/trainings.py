@@ -91,7 +91,7 @@ def train_peer(name: str, seed: int, args: argparse.Namespace, record: Record) -
     flags, python = [f"--seed={seed}", *([f"--steps={args.steps}"] if args.steps else [])], None
     if name == "keras":
         python = args.keras_python = args.keras_python or programs.keras_environment()
-        flags.append(f"--epochs={args.epochs}")
+        flags += [f"--epochs={args.epochs}"] if args.epochs else []
     lines, process_s = programs.peer(name, *flags, python=python)
     epochs = [line for line in lines if "loss" in line]
     record["versions"] |= lines[0] if name == "keras" else {}

@@ -22,6 +22,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
+from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.data import MNISTDataModule
 from tests.conftest import ROOT
 from tests.support.handwriting import BETWEEN_4_AND_9, DIGITS, Stroke
@@ -106,8 +107,8 @@ class Page:
 
 
 @pytest.fixture(scope="module")
-def server(trained: Path) -> Iterator[Server]:
-    with Server(trained) as running:
+def server() -> Iterator[Server]:
+    with Server(BUNDLED) as running:
         yield running
 
 
@@ -235,14 +236,14 @@ def test_what_each_pixel_contributed_is_shown_on_request(page: Page) -> None:
     page.wait(lambda: not any(page.pixels("contributions")))
 
 
-def test_it_asks_for_the_key_where_one_is_set(trained: Path, driver: webdriver.Chrome) -> None:
-    with Server(trained, MNIST_CNN_API_KEY="secret") as guarded:
+def test_it_asks_for_the_key_where_one_is_set(driver: webdriver.Chrome) -> None:
+    with Server(BUNDLED, MNIST_CNN_API_KEY="secret") as guarded:
         page = Page(guarded.url, driver)
         page.open()
         for key in ("wrong", "secret"):
             page.wait(lambda: page["key-dialog"].is_displayed())
             page["key"].send_keys(key, Keys.ENTER)
-        page.wait(lambda: "KerasCNN" in page.text("model"))
+        page.wait(lambda: "RecordCNN" in page.text("model"))
         page.draw(DIGITS[2])
         page.expect(2)
     driver.get_log("browser")  # forget the 401s
