@@ -121,7 +121,7 @@ def accuracies() -> str:
             "the mean probability of these three nets",
             f"{ensemble['val_accuracy'][0]:.4f}",
             f"{ensemble['train_s'][0]:,.0f} s",
-            "`mnist-cnn export` of three checkpoints",
+            "`export` of the three checkpoints",
         ],
     ]
     return "\n".join(
