@@ -14,7 +14,6 @@ import yaml
 from lightning.pytorch import Trainer
 
 import mnist_cnn
-from mnist_cnn.__main__ import main
 from mnist_cnn.training import preflight
 from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import CNN, ROOT, SHORT, SMALL, Result
@@ -30,10 +29,10 @@ BASES |= {whole: whole for whole in ("cnn.yaml", "fast.yaml", "record.yaml")}
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
     """The last checkpoint of a short run."""
     logs = tmp_path_factory.mktemp("run")
-    flag = f"--trainer.logger.init_args.save_dir={logs}"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["mnist-cnn", "fit", *SHORT, flag])
-        main()
+    command = [sys.executable, "-m", "mnist_cnn", "fit", *SHORT]
+    command.append(f"--trainer.logger.init_args.save_dir={logs}")
+    # A process of its own: what a run leaves in this one would outlast the test.
+    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
     return logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
 
 
