@@ -16,7 +16,7 @@ from lightning.pytorch import Trainer
 
 os.environ["KERAS_BACKEND"] = "torch"  # before anything imports Keras
 
-from mnist_cnn.__main__ import main
+from mnist_cnn.__main__ import LAUNCHER, main
 from mnist_cnn.checkpoints.resume import SIGNALS
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.mnist_files import prepare_mnist
@@ -127,6 +127,7 @@ def save(model: MNISTClassifier, path: Path) -> Path:
 def leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run in the project's folder; undo changes of the environment; forbid files left there."""
     monkeypatch.chdir(ROOT)
+    assert LAUNCHER not in os.environ, "a fixture of several tests ran `main` in this process"
     environment, threads = dict(os.environ), torch.get_num_threads()
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     files = set(ROOT.iterdir()) | {ROOT / "data", ROOT / ".pytest_cache", ROOT / ".hypothesis"}

@@ -127,7 +127,7 @@ def as_after_training(
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(255 - digits.data[index].numpy()).resize((112, 112)).save(path)
     shutil.copy(ROOT / "tests/keras_files/trained.keras", first / "model.keras")
-    run_here(first, "mnist-cnn fit")
+    run(first, "mnist-cnn fit")
     assert (first / "tb_logs/cnn/version_0/checkpoints/best.ckpt").exists()
 
     def fill(folder: Path) -> None:
