@@ -72,6 +72,7 @@ def _serve(options: argparse.Namespace, listener: socket.socket) -> None:
         access_log=options.log_level in ("info", "debug"),
         server_header=False,
         timeout_graceful_shutdown=options.timeout + 1,
+        timeout_keep_alive=75,  # proxies keep theirs for 60 s: none sends into one that closes
     )
     gc.freeze()  # torch's objects stay: looking through them again took a fifth of the time
     host, port = listener.getsockname()[:2]

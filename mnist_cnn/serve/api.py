@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import torch
 from pydantic import Field
@@ -12,12 +12,19 @@ from typing_extensions import NotRequired, TypedDict
 from mnist_cnn.digits.normalise import SIDE
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.serve.metrics import BATCH_SIZE
-from mnist_cnn.serve.reading import Question
 
 Row = Annotated[list[float], Field(min_length=SIDE, max_length=SIDE)]
 PixelRow = Annotated[
     list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=SIDE, max_length=SIDE)
 ]
+
+
+class Question(NamedTuple):
+    """What the model is asked."""
+
+    pixels: bytes  # 28·28, ink bright on dark
+    wants_pixels: bool
+    wants_contributions: bool
 
 
 class Answer(TypedDict):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import fastapi_offline
-from fastapi import Depends, FastAPI, HTTPException, Request, Security
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.security import APIKeyHeader
@@ -19,10 +19,10 @@ from mnist_cnn.checkpoints.files import read_checkpoint
 from mnist_cnn.digits.decode import FORMATS
 from mnist_cnn.digits.normalise import SIDE
 from mnist_cnn.serve import metrics
-from mnist_cnn.serve.api import Answer, Digits
+from mnist_cnn.serve.api import Answer, Digits, Question
 from mnist_cnn.serve.batching import Batches
 from mnist_cnn.serve.limits import Limits
-from mnist_cnn.serve.reading import Question, read_question
+from mnist_cnn.serve.reading import read_pixels
 from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.predict import device
 
@@ -128,7 +128,14 @@ def _add_api(
         openapi_extra={"requestBody": {"required": True, "content": _contents()}},
         responses={status: _problem(status) for status in PROBLEMS},
     )
-    async def predict(question: Annotated[Question, Depends(read_question)]) -> Response:
+    async def predict(
+        request: Request,
+        pixels: Annotated[bool, Query(description="answer with what the network saw")] = False,
+        contributions: Annotated[
+            bool, Query(description="answer with what each pixel contributed")
+        ] = False,
+    ) -> Response:
+        question = Question(await read_pixels(request), pixels, contributions)
         # Not the answer itself, which FastAPI would check once more: a tenth of the time.
         return JSONResponse(await batches.ask(question))
 
@@ -181,7 +188,7 @@ def _contents() -> dict[str, Any]:
         "items": row,
         "minItems": SIDE,
         "maxItems": SIDE,
-        "description": "0 is the ground, 255 is ink",
+        "description": "0 is the background, 255 is ink",
     }
     image = {"type": "string", "contentEncoding": "base64", "description": "a picture's file"}
     file = {"type": "string", "format": "binary", "description": "a picture's file"}

@@ -1,7 +1,7 @@
 """Questions that come while others are computed are the next batch.
 
 A net computes 64 images in the time of some ten single ones. So nothing waits for a batch to fill:
-when the computing thread is idle it takes what there is, be it one question.
+when nothing is being computed, what there is is taken, be it one question.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ A = TypeVar("A")
 class Batches(Generic[Q, A]):
     """Asks a function many questions at a time, in a thread of its own.
 
-    To be used from one event loop.
+    A single question is answered in the event loop: a thread's answer would come a millisecond
+    later, and nobody else is waiting. To be used from one event loop.
 
     Args:
         answer: From questions to as many answers, in their order.
@@ -56,11 +57,14 @@ class Batches(Generic[Q, A]):
                 if self.wait and len(self._waiting) < self.max_size:
                     await asyncio.sleep(self.wait)
                 if batch := self._next():
-                    questions, futures = zip(*batch, strict=True)
+                    questions, futures = map(list, zip(*batch, strict=True))
                     try:
-                        answers = await loop.run_in_executor(
-                            self._thread, self.answer, list(questions)
-                        )
+                        if len(questions) > 1:
+                            answers = await loop.run_in_executor(
+                                self._thread, self.answer, questions
+                            )
+                        else:
+                            answers = self.answer(questions)
                     except Exception as error:
                         for future in futures:
                             if not future.done():

@@ -6,14 +6,15 @@ Here and not where batches are computed, of which one bad picture would spoil th
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import os
 from functools import cache
-from typing import Annotated, Any, NamedTuple, NoReturn
+from itertools import chain
+from typing import Any, NamedTuple
 
 import anyio
-from fastapi import HTTPException, Query, Request
+from fastapi import HTTPException, Request
+from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
@@ -23,22 +24,11 @@ from mnist_cnn.digits.normalise import SIDE, normalise
 logger = logging.getLogger(__name__)
 
 
-class Question(NamedTuple):
-    """What the model is asked."""
+async def read_pixels(request: Request) -> bytes:
+    """Read the picture of a request to ``/predict``.
 
-    pixels: bytes  # 28·28, ink bright on dark
-    wants_pixels: bool
-    wants_contributions: bool
-
-
-async def read_question(
-    request: Request,
-    pixels: Annotated[bool, Query(description="answer with what the network saw")] = False,
-    contributions: Annotated[
-        bool, Query(description="answer with what each pixel contributed")
-    ] = False,
-) -> Question:
-    """Read a request to ``/predict``; a dependency of FastAPI's.
+    Returns:
+        28·28 bytes, ink bright on dark.
 
     Raises:
         HTTPException: 4xx, with the reason, if there is no picture of a digit in it.
@@ -62,7 +52,7 @@ async def read_question(
             limiter=_decoders(),
             abandon_on_cancel=True,
         )
-    return Question(image, pixels, contributions)
+    return image
 
 
 class Picture(NamedTuple):
@@ -86,8 +76,8 @@ async def _uploaded(request: Request) -> Picture:
 
 def _from_json(body: bytes) -> bytes | Picture:
     try:
-        document = json.loads(body, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
+        document = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
         raise HTTPException(400, f"the body is no JSON: {str(error)[:200]}") from None
     if not isinstance(document, dict) or set(document) not in ({"image"}, {"pixels"}):
         raise HTTPException(
@@ -101,24 +91,25 @@ def _from_json(body: bytes) -> bytes | Picture:
         raise HTTPException(422, "image must be the base64 of a picture's file") from None
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON number")
-
-
 def _pixel_bytes(rows: Any) -> bytes:
     """Check that `rows` is 28×28 whole numbers from 0 to 255, and not all of them 0."""
-    if not _is_list_of(SIDE, rows) or not all(_is_list_of(SIDE, row) for row in rows):
+    if not _are_lists([rows]) or not _are_lists(rows):
         raise HTTPException(422, f"pixels must be {SIDE} rows of {SIDE} numbers")
-    flat = [pixel for row in rows for pixel in row]
-    if set(map(type, flat)) != {int} or min(flat) < 0 or max(flat) > 255:
-        raise HTTPException(422, "pixels must be whole numbers from 0, the ground, to 255, ink")
-    if not any(flat):
+    numbers = list(chain.from_iterable(rows))
+    try:
+        pixels = bytes(numbers if set(map(type, numbers)) == {int} else [-1])
+    except ValueError:  # not from 0 to 255
+        raise HTTPException(
+            422, "pixels must be whole numbers from 0, the background, to 255, ink"
+        ) from None
+    if not any(pixels):
         raise HTTPException(422, "pixels shows no ink: all are 0")
-    return bytes(flat)
+    return pixels
 
 
-def _is_list_of(length: int, value: Any) -> bool:
-    return isinstance(value, list) and len(value) == length
+def _are_lists(values: list[Any]) -> bool:
+    """Whether all values are lists of 28."""
+    return set(map(type, values)) == {list} and set(map(len, values)) == {SIDE}
 
 
 def _pixels_of(content: bytes, max_pixels: int) -> bytes:
