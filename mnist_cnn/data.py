@@ -5,6 +5,7 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 
 from __future__ import annotations
 
+import shlex
 from functools import partial
 
 import torch
@@ -59,9 +60,10 @@ class MNISTDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if predict_path is not None:
+            paths = shlex.join([predict_path] if isinstance(predict_path, str) else predict_path)
             raise UserError(
-                f"--data.predict_path {predict_path}: is now a command of its own: "
-                f"python -m mnist_cnn predict {predict_path}"
+                f"--data.predict_path {paths}: is now a command of its own: "
+                f"python -m mnist_cnn predict {paths}"
             )
         if not 0 <= val_size < 60_000:
             raise UserError(f"--data.val_size {val_size}: must be at least 0 and below 60000")

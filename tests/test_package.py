@@ -58,6 +58,7 @@ def test_a_name_that_it_does_not_have() -> None:
         ("export", "export", "use.export"),
         ("sources", "prepare_mnist", "mnist_files"),
         ("picture_files", "find_files", "digits.files"),
+        ("predictions", "PredictionWriter", "use.prediction_writer"),
     ],
 )
 def test_names_of_the_last_release_lead_to_the_present_ones(

@@ -16,7 +16,7 @@ from tests.support import lines, needs, oldest
 #: What a machine for the GPU's tests does not have: packages of the extras, the testers' tools.
 #: Neither has it matplotlib; but torchmetrics imports that where it is installed.
 TOOLS = (
-    *("fastapi", "fastapi_offline", "h5py", "httpx", "hypothesis", "keras", "litserve"),
+    *("fastapi", "fastapi_offline", "h5py", "httpx", "hypothesis", "keras"),
     *("numba", "onnx", "onnxruntime", "onnxscript", "prometheus_client", "psutil"),
     *("schemathesis", "selenium", "uvicorn"),
 )

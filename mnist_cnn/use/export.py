@@ -117,7 +117,7 @@ def describe_model(facts: dict[str, Any], test_accuracy: float) -> dict[str, str
         "test_shifts": json.dumps(facts["test_shifts"]),
         "epochs": str(facts["epochs"]),
         "test_accuracy": str(test_accuracy),
-        "input": "images: (N, 28, 28) uint8, ink bright on dark, 0 is the ground",
+        "input": "images: (N, 28, 28) uint8, ink bright on dark, 0 is the background",
         "normalisation": "inside: divided by 255",
         "output": "probabilities: (N, 10) float32",
     }

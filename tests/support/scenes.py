@@ -128,10 +128,10 @@ def _broken(points: list[tuple[float, float]]) -> Array:
     return np.vstack([a * (1 - t) + b * t for a, b in itertools.pairwise(p)])
 
 
-def drawn(ink: Array, ground: Any = (1, 1, 1), colour: Any = (0, 0, 0)) -> Image.Image:
+def drawn(ink: Array, background: Any = (1, 1, 1), colour: Any = (0, 0, 0)) -> Image.Image:
     """Flat colours, as a drawing program has them."""
     share = ink[..., None]
-    return Image.fromarray(_bytes(np.array(ground) * (1 - share) + np.array(colour) * share))
+    return Image.fromarray(_bytes(np.array(background) * (1 - share) + np.array(colour) * share))
 
 
 def photographed(
@@ -160,8 +160,8 @@ def photographed(
         noise: Standard deviation, of the range from black to white.
     """
     height, width = ink.shape
-    ground = np.array([1, 0.98, 0.94]) * rng.uniform(0.8, 0.97)
-    picture = ground * (
+    background = np.array([1, 0.98, 0.94]) * rng.uniform(0.8, 0.97)
+    picture = background * (
         1 + 0.02 * _texture(ink.shape, rng, 3) + 0.01 * _texture(ink.shape, rng, 25)
     )
     if lines is not None:
@@ -186,9 +186,9 @@ def photographed(
 
 def blackboard(ink: Array, rng: Random) -> Image.Image:
     """Chalk."""
-    ground = np.array([0.12, 0.22, 0.17]) * (1 + 0.15 * _texture(ink.shape, rng, 60))
+    background = np.array([0.12, 0.22, 0.17]) * (1 + 0.15 * _texture(ink.shape, rng, 60))
     chalk = (ink * np.clip(0.75 + 0.25 * _texture(ink.shape, rng, 2)[..., 0], 0, 1))[..., None]
-    picture = ground * (1 - chalk) + 0.85 * chalk
+    picture = background * (1 - chalk) + 0.85 * chalk
     picture = picture * np.linspace(1, 0.6, ink.shape[1])[None, :, None]
     return jpeg(picture + 0.02 * rng.normal(size=picture.shape), 75)
 
@@ -248,9 +248,9 @@ def transparent(ink: Array, rng: Random) -> Image.Image:
 def any_colours(ink: Array, rng: Random) -> Image.Image:
     """Two colours that differ."""
     while True:
-        ground, colour = rng.uniform(0, 1, (2, 3))
-        if np.linalg.norm(ground - colour) > 0.4:
-            return drawn(ink, ground, colour)
+        background, colour = rng.uniform(0, 1, (2, 3))
+        if np.linalg.norm(background - colour) > 0.4:
+            return drawn(ink, background, colour)
 
 
 def with_shadow(ink: Array, rng: Random) -> Image.Image:

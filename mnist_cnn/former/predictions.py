@@ -1,0 +1,3 @@
+"""Now `mnist_cnn.use.prediction_writer`."""
+
+from mnist_cnn.use.prediction_writer import *
