@@ -9,13 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mnist_cnn.checkpoints.files import BUNDLED
     from mnist_cnn.data import MNISTDataModule
     from mnist_cnn.model import MNISTClassifier
     from mnist_cnn.nets import EnsembleCNN, FastCNN, KerasCNN, RecordCNN, SequentialCNN
     from mnist_cnn.training.adadelta import Adadelta
+    from mnist_cnn.use.classifier import load_classifier
 
 __version__ = "0.1.0"
 __all__ = [
+    "BUNDLED",
     "Adadelta",
     "EnsembleCNN",
     "FastCNN",
@@ -24,13 +27,16 @@ __all__ = [
     "MNISTDataModule",
     "RecordCNN",
     "SequentialCNN",
+    "load_classifier",
 ]
 __path__.append(f"{__path__[0]}/former")  # modules' names before they had rooms
 
 _ELSEWHERE = {
     "Adadelta": "mnist_cnn.training.adadelta",
+    "BUNDLED": "mnist_cnn.checkpoints.files",
     "MNISTClassifier": "mnist_cnn.model",
     "MNISTDataModule": "mnist_cnn.data",
+    "load_classifier": "mnist_cnn.use.classifier",
 }
 
 

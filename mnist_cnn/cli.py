@@ -32,6 +32,7 @@ from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.errors import UserError
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.reports.console import Report
+from mnist_cnn.reports.progress import TrainingBar
 from mnist_cnn.reports.tensorboard import TensorBoardViews
 from mnist_cnn.training import preflight
 from mnist_cnn.use.prediction_writer import PredictionWriter
@@ -71,6 +72,7 @@ class MNISTCLI(LightningCLI):
         given = sys.argv[1:] if args is None else args
         #: What the command line begins with.
         self.first = given[0] if isinstance(given, list) and given else None
+        config_files.Afresh.install()
         super().__init__(
             MNISTClassifier,
             MNISTDataModule,
@@ -156,9 +158,11 @@ class MNISTCLI(LightningCLI):
             callbacks = [config.last_checkpoint, *callbacks, config.best_checkpoint]
         if config.trainer.logger:
             callbacks.append(LearningRateMonitor())
-        bar = config.trainer.enable_progress_bar
-        if bar is None and not sys.stdout.isatty():
-            bar = any(isinstance(callback, ProgressBar) for callback in user)
+        bar, own = config.trainer.enable_progress_bar, any(isinstance(c, ProgressBar) for c in user)
+        if bar is None:
+            bar = own or sys.stdout.isatty()
+        if bar and not own:
+            callbacks.append(TrainingBar())
         kwargs |= {"callbacks": callbacks, "enable_progress_bar": bar}
         try:
             trainer = super().instantiate_trainer(**kwargs)

@@ -1,14 +1,18 @@
-"""The configurations that the package carries: found by name in any folder, and listed."""
+"""Configurations: those that the package carries, found by name and listed; how they combine."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from pydoc import locate
+from typing import Any, ClassVar
 
 import yaml
-from jsonargparse import ActionConfigFile
+from jsonargparse import ActionConfigFile, ArgumentParser, _typehints
+
+from mnist_cnn.errors import warn
 
 #: In a wheel they are inside of the package, in a checkout beside it.
 FOLDER = next(
@@ -18,12 +22,78 @@ FOLDER = next(
 )
 
 
+#: Settings that another class takes over: where a run is logged is not the logger's matter.
+INHERITED = ("save_dir",)
+
+
 class ConfigFile(ActionConfigFile):
     """``--config FILE``: a file, or the name of one that the package carries."""
 
     def __call__(self, parser: Any, namespace: Any, value: Any, *more: Any) -> None:
         """Read a configuration over what is there."""
         super().__call__(parser, namespace, find(value), *more)
+        Afresh.configured.update(_class_names(namespace.as_dict()))
+
+
+class Afresh:
+    """Lets a class that takes another's place start from its own defaults, and says so.
+
+    jsonargparse (4.53) hands it what was set of the other and has a name that it knows, to Adam the
+    learning rate 1.0 of Adadelta, and has no hook to change that: this takes the place of one of
+    its functions.
+    """
+
+    #: Names of the classes that configuration files have named.
+    configured: ClassVar[set[str]] = set()
+    said: ClassVar[set[str]] = set()
+
+    @classmethod
+    def install(cls) -> None:
+        """For a command line."""
+        cls.configured, cls.said = set(), set()
+        _typehints.discard_init_args_on_class_path_change = cls.discard
+
+    @classmethod
+    def discard(cls, _: Any, former: Any, new: Any) -> None:
+        """Drop the settings of the former class, and say so of those that a file had."""
+        if not former or "init_args" not in former:
+            return
+        paths = former["class_path"], new["class_path"]
+        then, now = (locate(path) or path for path in paths)
+        if then is now or paths[0] == paths[1]:
+            return
+        ours = inspect.signature(now).parameters if callable(now) else {}
+        settings, own = former["init_args"], _own_settings(then)
+        kept = [name for name in INHERITED if name in ours]
+        names = [name for name in list(settings.keys()) if name not in kept]
+        values = {name: settings.pop(name) for name in names}
+        dropped = [name for name in names if values[name] != own.get(name, values[name])]
+        was, is_now = (path.rpartition(".")[2] for path in paths)
+        if dropped and was in cls.configured - cls.said:
+            cls.said.add(was)
+            warn(
+                f"{is_now} takes the place of {was} and starts from its own defaults: dropped "
+                f"{', '.join(dropped)}"
+            )
+
+
+def _own_settings(cls: Any) -> dict[str, Any]:
+    """The defaults of a class, also of those settings that it hands on."""
+    parser = ArgumentParser()
+    if isinstance(cls, type):
+        parser.add_class_arguments(cls, "its", fail_untyped=False)
+    return dict(parser.get_defaults().get("its") or {})
+
+
+def _class_names(content: Any) -> Iterator[str]:
+    """The names of all classes in a configuration."""
+    if isinstance(content, dict):
+        if isinstance(path := content.get("class_path"), str):
+            yield path.rpartition(".")[2]
+        content = list(content.values())
+    if isinstance(content, list):
+        for part in content:
+            yield from _class_names(part)
 
 
 def defaults() -> dict[str, Any]:

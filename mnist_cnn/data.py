@@ -131,7 +131,7 @@ class MNISTDataModule(LightningDataModule):
             rank=rank,
             seed=global_seed(),
             chunks=self.chunks if shuffle else 0,
-            batches_done=partial(batches_done, trainer) if shuffle and trainer else lambda: 0,
+            batches_done=partial(batches_done, trainer) if shuffle and trainer else int,
         )
         # batch_size=None: the sampler's items are whole batches already, fetched by one indexing.
         return DataLoader(dataset, sampler=sampler, batch_size=None)

@@ -6,6 +6,7 @@ Letters of the shapes: B images in this rank's share of a batch.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,16 +15,19 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from mnist_cnn.errors import UserError
-from mnist_cnn.nets import describe, load_kernels, logits_over_shifts
+from mnist_cnn.nets import describe, load_kernels, logits_over_shifts, make_net
 from mnist_cnn.training.adadelta import Adadelta
 from mnist_cnn.training.augment import Augmentation
 from mnist_cnn.training.exact import ExactGradient
-from mnist_cnn.training.global_batches import Batch
+from mnist_cnn.training.global_batches import Batch, as_images
 from mnist_cnn.training.metrics import EpochMetrics
 from mnist_cnn.training.optimizers import Shared, configure
 from mnist_cnn.training.randomness import global_seed
 from mnist_cnn.training.step import Step, augmented, cross_entropy, training_losses
 from mnist_cnn.training.trainer_state import gather, is_within_epoch
+
+#: The published run's optimizer.
+KERAS_ADADELTA = partial(Adadelta, lr=1.0, rho=0.95, eps=1e-7)
 
 
 class MNISTClassifier(LightningModule):
@@ -48,7 +52,7 @@ class MNISTClassifier(LightningModule):
     def __init__(
         self,
         net: nn.Module,
-        optimizer: OptimizerCallable = lambda params: Adadelta(params, lr=1.0, rho=0.95, eps=1e-7),
+        optimizer: OptimizerCallable = KERAS_ADADELTA,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         augment: Augmentation | None = None,
@@ -64,18 +68,19 @@ class MNISTClassifier(LightningModule):
             raise UserError(f"--model.augment_epochs {augment_epochs}: must be at least 0")
         if not 0 <= test_shifts <= 14:
             raise UserError(f"--model.test_shifts {test_shifts}: must be from 0 to 14 pixels")
-        # A net keeps its function in any memory format; a CPU convolves fastest in this one.
-        self.net: nn.Module = net.to(memory_format=torch.channels_last)
+        # A checkpoint has the net's description.
+        self.net: nn.Module = make_net(net) if isinstance(net, dict) else net
         self.optimizer = Shared(optimizer)
         self.lr_scheduler = Shared(lr_scheduler) if lr_scheduler else None
         self.lr_scheduler_interval = lr_scheduler_interval
+        self.lr: float | None = None  # what a Tuner finds, in place of the optimizer's own
         self.augment = augment
         self.augment_epochs = math.inf if augment_epochs is None else augment_epochs
         self.label_smoothing = label_smoothing
         self.test_shifts = test_shifts
         self.compile_net = compile
         # Plain numbers and strings only, so that checkpoints load as weights only.
-        self.save_hyperparameters({"net": describe(net), "test_shifts": test_shifts})
+        self.save_hyperparameters({"net": describe(self.net), "test_shifts": test_shifts})
         self.example_input_array = torch.zeros(1, 28, 28, dtype=torch.uint8)
         self.train_metrics = EpochMetrics("train/")
         self.val_metrics = EpochMetrics("val/")
@@ -89,13 +94,30 @@ class MNISTClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         schedule = self.lr_scheduler, self.lr_scheduler_interval
-        return configure(self.parameters(), self.optimizer, *schedule, self._trainer)
+        return configure(self.parameters(), self.optimizer, *schedule, self._trainer, self.lr)
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, 28, 28) uint8 → (B, 10) logits
-        x = images.unsqueeze(1).to(self.dtype, memory_format=torch.channels_last)
-        return logits_over_shifts(self.net, x / 255, 0 if self.training else self.test_shifts)
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute logits.
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        Args:
+            images: (B, 28, 28) or (B, 1, 28, 28), uint8, or floats in [0, 1]; ink bright on dark.
+
+        Returns:
+            (B, 10).
+
+        Raises:
+            UserError: If they are something else.
+        """
+        # Activations follow their input's format; a CPU convolves fastest in this one.
+        x = as_images(images).unsqueeze(1).to(self.dtype, memory_format=torch.channels_last)
+        if images.dtype == torch.uint8:
+            x = x / 255
+        # A compiled net cannot be traced, for TensorBoard's graph say.
+        net = self.net.forward if torch.jit.is_tracing() else self.net
+        return logits_over_shifts(net, x, 0 if self.training else self.test_shifts)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        batch = Batch.of(batch, self.trainer)
         step = Step(global_seed(), self.current_epoch, batch_idx)
         if self.current_epoch < self.augment_epochs:
             batch = augmented(batch, self.augment, step)
@@ -119,16 +141,18 @@ class MNISTClassifier(LightningModule):
         else:
             self.exact_gradient.write(self.trainer.accumulate_grad_batches)
 
-    def validation_step(self, batch: Batch) -> Tensor:
+    def validation_step(self, batch: Any) -> Tensor:
         return self._evaluate(batch, self.val_metrics)
 
-    def test_step(self, batch: Batch) -> Tensor:
+    def test_step(self, batch: Any) -> Tensor:
         return self._evaluate(batch, self.test_metrics)
 
-    def predict_step(self, batch: Batch) -> Tensor:  # (B, 10) probabilities
-        return self(batch.images).float().softmax(dim=1)
+    def predict_step(self, batch: Any) -> Tensor:  # (B, 10) probabilities
+        images = batch if isinstance(batch, Tensor) else batch[0]
+        return self(images).float().softmax(dim=1)
 
-    def _evaluate(self, batch: Batch, metrics: EpochMetrics) -> Tensor:
+    def _evaluate(self, batch: Any, metrics: EpochMetrics) -> Tensor:
+        batch = Batch.of(batch, self.trainer)
         logits = self(batch.images)
         metrics.count(cross_entropy(logits, batch.labels), logits, batch.labels)
         return logits
@@ -139,9 +163,11 @@ class MNISTClassifier(LightningModule):
         self.log_dict(self.train_metrics)
 
     def on_validation_epoch_start(self) -> None:
+        self.val_metrics.reset()  # what Lightning's `validate` left, `fit` may not write to
         self.log_dict(self.val_metrics)
 
     def on_test_epoch_start(self) -> None:
+        self.test_metrics.reset()
         self.log_dict(self.test_metrics)
 
     def on_fit_start(self) -> None:
@@ -154,7 +180,7 @@ class MNISTClassifier(LightningModule):
             self.log_dict(self.train_metrics)
         # Let the configuration win over the optimizer settings that a checkpoint stores. With a
         # schedule the checkpoint's are kept: they say how far it has come.
-        if self.lr_scheduler is None:
+        if self.lr_scheduler is None and self.trainer.ckpt_path:
             for optimizer in self.trainer.optimizers:
                 for group in optimizer.param_groups:
                     group.update(optimizer.defaults)

@@ -294,6 +294,43 @@ def test_a_bug_is_not_taken_for_a_mistake(cli: Cli, monkeypatch: pytest.MonkeyPa
     assert "error: " not in result.err.lower().replace("attributeerror: ", "")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected", "said"),
+    [
+        (["--model.optimizer=Adam"], {"lr": 0.001, "eps": 1e-8}, ""),
+        (
+            ["--config=cnn.yaml", "--model.optimizer=torch.optim.RMSprop"],
+            {"lr": 0.01, "eps": 1e-8},
+            "RMSprop takes the place of Adadelta",
+        ),
+        (["--model.optimizer.lr=0.5", "--model.optimizer=SGD"], {"lr": 0.001}, ""),
+        (["--model.optimizer=SGD", "--model.optimizer.lr=0.5"], {"lr": 0.5}, ""),
+        (["--model.optimizer=mnist_cnn.Adadelta"], {"lr": 1.0, "eps": 1e-7}, ""),
+        (["--config=fast.yaml"], {"lr": 0.008, "eps": 1e-7}, ""),
+        (["--config=record.yaml", "--config=cnn.yaml"], {"lr": 1.0, "eps": 1e-7}, "AdamW"),
+    ],
+)
+def test_another_class_starts_from_its_own_defaults(
+    cli: Cli, arguments: list[str], expected: dict[str, float], said: str
+) -> None:
+    done = cli("fit", *arguments, "--print_config")
+    assert done.code == 0, done.err
+    settings = yaml.safe_load(done.out)["model"]["optimizer"]["init_args"]
+    assert {name: settings[name] for name in expected} == expected
+    assert said in done.err
+    assert bool(done.err) == bool(said)
+
+
+def test_another_net_and_logger_start_from_their_own_defaults(cli: Cli) -> None:
+    flags = ["--model.net.init_args.hidden=16", "--model.net=FastCNN", "--trainer.logger=CSVLogger"]
+    done = cli("fit", "--config=cnn.yaml", *flags, "--print_config")
+    config = yaml.safe_load(done.out)
+    assert config["model"]["net"]["init_args"]["hidden"] == 256
+    logger = config["trainer"]["logger"]["init_args"]
+    assert (logger["save_dir"], logger["name"]) == ("tb_logs", "lightning_logs")
+    assert "dropped name" in done.err
+
+
 def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:
     flags = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=-1")
     result = cli("fit", *SHORT, *SMALL, *flags)

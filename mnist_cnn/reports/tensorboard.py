@@ -17,7 +17,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.reports.curves import CURVES, curves
 from mnist_cnn.reports.drawings import captioned_images, confusion_picture
-from mnist_cnn.training.global_batches import Batch
+from mnist_cnn.training.global_batches import Batch, as_bytes
 from mnist_cnn.training.metrics import NUM_CLASSES
 from mnist_cnn.training.randomness import global_seed
 from mnist_cnn.training.trainer_state import datamodule, gather
@@ -82,10 +82,10 @@ class TensorBoardViews(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: Batch,
+        batch: Any,
         batch_idx: int,
     ) -> None:
-        self.images_seen += batch.global_size
+        self.images_seen += Batch.of(batch, trainer).global_size
         interval = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if not self.active or interval == 0 or (batch_idx + 1) % interval:
             return
@@ -117,12 +117,13 @@ class TensorBoardViews(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: Batch,
+        batch: Any,
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
         if not self.active:
             return
+        batch = Batch.of(batch, trainer)
         self.confusion.update(outputs, batch.labels)
         self.wrong.update(outputs, batch)
 
@@ -164,7 +165,7 @@ class _MostConfidentlyWrong:
             probabilities[rows].tolist(),
             batch.labels[rows].tolist(),
             answers[rows].tolist(),
-            batch.images[rows].cpu(),
+            as_bytes(batch.images[rows]).cpu(),
             strict=True,
         )
         self.found = self._first([*self.found, *new])

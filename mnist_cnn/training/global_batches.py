@@ -6,9 +6,10 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
@@ -19,7 +20,7 @@ from mnist_cnn.training.randomness import stream_key
 class Batch(NamedTuple):
     """A rank's share of a global batch."""
 
-    images: Tensor  # (B, 28, 28) uint8, ink bright on dark
+    images: Tensor  # (B, 28, 28), ink bright on dark: uint8, or floats in [0, 1]
     labels: Tensor  # (B,) int64
     first_row: int  # the row of the global batch that is the first of this share
     global_size: int  # images in the global batch, all ranks together
@@ -32,6 +33,59 @@ class Batch(NamedTuple):
             images, labels = self.images[row : row + size], self.labels[row : row + size]
             yield Batch(images, labels, self.first_row + row, self.global_size)
             row += size
+
+    @classmethod
+    def of(cls, batch: Any, trainer: Trainer) -> Batch:
+        """What any loader gives as a batch.
+
+        Args:
+            batch: One already, or images, see `as_images`, and labels, (B,) integers.
+            trainer: Of whose ranks each has as many images.
+
+        Raises:
+            UserError: If it is something else.
+        """
+        if isinstance(batch, cls):
+            return batch
+        pair = isinstance(batch, (list, tuple)) and len(batch) == 2
+        if not pair or not all(isinstance(x, Tensor) for x in batch):
+            raise UserError("a batch must be a pair of tensors, images and labels")
+        images, labels = as_images(batch[0]), batch[1]
+        size = len(images)
+        if labels.shape != (size,) or labels.is_floating_point():
+            raise UserError(
+                f"labels must be integers of shape ({size},), one for each image, and are "
+                f"{labels.dtype} of shape {tuple(labels.shape)}"
+            )
+        rank, ranks = trainer.global_rank, trainer.world_size
+        return cls(images, labels.long(), rank * size, ranks * size)
+
+
+def as_images(images: Tensor) -> Tensor:
+    """Images as they are given, (B, 28, 28) or (B, 1, 28, 28), as (B, 28, 28).
+
+    Raises:
+        UserError: If they are neither bytes nor floats in [0, 1], or of another shape.
+    """
+    shape = tuple(images.shape)
+    if len(shape) == 4 and shape[1] == 1:
+        images = images.squeeze(1)
+    if tuple(images.shape[1:]) != (28, 28):
+        raise UserError(f"images must be (B, 28, 28) or (B, 1, 28, 28), and are {shape}")
+    if images.dtype != torch.uint8:
+        if not images.is_floating_point():
+            raise UserError(f"images must be uint8, or floats in [0, 1], and are {images.dtype}")
+        if len(images) and not 0 <= images.min() <= images.max() <= 1:
+            raise UserError(
+                f"images of floats must be in [0, 1], as ToTensor makes them, and are from "
+                f"{images.min():g} to {images.max():g}; bytes, from 0 to 255, must be uint8"
+            )
+    return images
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """Images (B, 28, 28), bytes or floats in [0, 1], as bytes."""
+    return images if images.dtype == torch.uint8 else (images * 255).round().to(torch.uint8)
 
 
 class Share(NamedTuple):
@@ -56,9 +110,13 @@ class LabelledImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, share: Share) -> Batch:
-        images, labels = self.images[share.indices], self.labels[share.indices]
-        return Batch(images, labels, share.first_row, share.global_size, share.chunks)
+    def __getitem__(self, index: Any) -> Any:
+        """A `Share` as a `Batch`; an image (28, 28) and its label; or those of several indices."""
+        if not isinstance(index, Share):
+            label = self.labels[index]
+            return self.images[index], label if label.ndim else int(label)
+        images, labels = self.images[index.indices], self.labels[index.indices]
+        return Batch(images, labels, index.first_row, index.global_size, index.chunks)
 
 
 class GlobalBatchSampler(DistributedSampler[Share]):
@@ -78,7 +136,7 @@ class GlobalBatchSampler(DistributedSampler[Share]):
         seed: The run's seed.
         chunks: If not 0, the shares are made of that many pieces of the global batch.
         batches_done: Says how many batches of the epoch are to be left out, since a resumed run
-            has them behind it.
+            has them behind it. ``int``, as it is, says 0.
 
     Raises:
         UserError: If the ranks do not divide `batch_size`, or `chunks`.
@@ -94,7 +152,7 @@ class GlobalBatchSampler(DistributedSampler[Share]):
         rank: int = 0,
         seed: int = 0,
         chunks: int = 0,
-        batches_done: Callable[[], int] = lambda: 0,
+        batches_done: Callable[[], int] = int,
     ) -> None:
         super().__init__(dataset, num_replicas=num_replicas, rank=rank, shuffle=shuffle, seed=seed)
         check_global_batch(batch_size, num_replicas, chunks)

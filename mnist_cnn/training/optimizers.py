@@ -34,21 +34,32 @@ def configure(
     lr_scheduler: Callable[..., Any] | None,
     interval: Literal["epoch", "step"],
     trainer: Trainer | None,
+    lr: float | None,
 ) -> Any:
     """Make what ``LightningModule.configure_optimizers`` returns.
+
+    Args:
+        weights: What to optimize.
+        optimizer: Makes the optimizer from them.
+        lr_scheduler: Makes the schedule from the optimizer, if there is to be one.
+        interval: When the schedule advances.
+        trainer: The run's, if there is one.
+        lr: The learning rate, in place of the one that `optimizer` has.
 
     Raises:
         UserError: If a class refuses its settings, or the schedule ends before the run does.
     """
     made = _make("--model.optimizer", optimizer, weights)
+    for settings in (made.defaults, *made.param_groups) if lr is not None else ():
+        settings["lr"] = lr
     if lr_scheduler is None:
         return made
     scheduler = _make("--model.lr_scheduler", lr_scheduler, made)
     if interval == "step" and trainer:
         check_total_steps(scheduler, trainer)
     monitor = getattr(scheduler, "monitor", None)
-    settings = {"scheduler": scheduler, "interval": interval, "monitor": monitor}
-    return {"optimizer": made, "lr_scheduler": settings}
+    schedule = {"scheduler": scheduler, "interval": interval, "monitor": monitor}
+    return {"optimizer": made, "lr_scheduler": schedule}
 
 
 def _make(flag: str, make: Callable[..., Any], argument: Any) -> Any:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_cnn.training.augment import Augmentation
-from mnist_cnn.training.global_batches import Batch
+from mnist_cnn.training.global_batches import Batch, as_bytes
 from mnist_cnn.training.randomness import keyed_dropout
 
 
@@ -33,7 +33,9 @@ def augmented(batch: Batch, augment: Augmentation | None, step: Step) -> Batch:
     if augment is None:
         return batch
     with torch.autocast(batch.images.device.type, enabled=False):
-        return batch._replace(images=augment(batch.images, *step, first_row=batch.first_row))
+        return batch._replace(
+            images=augment(as_bytes(batch.images), *step, first_row=batch.first_row)
+        )
 
 
 def training_losses(

@@ -34,8 +34,9 @@ def gather(trainer: Trainer, mine: Any) -> list[Any]:
 
 
 def batches_done(trainer: Trainer) -> int:
-    """Training batches of the epoch under way that the run has behind it."""
-    return trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    """Training batches of the epoch under way that a run that goes on has behind it."""
+    loop = trainer.fit_loop  # after its end it remembers how far it came
+    return loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
 
 
 def is_within_epoch(trainer: Trainer) -> bool:
