@@ -71,7 +71,7 @@ class MNISTCLI(LightningCLI):
     def __init__(self, args: ArgsType = None) -> None:
         given = sys.argv[1:] if args is None else args
         #: What the command line begins with.
-        self.first = given[0] if isinstance(given, list) and given else None
+        self.first_argument = given[0] if isinstance(given, list) and given else None
         config_files.Afresh.install()
         super().__init__(
             MNISTClassifier,
@@ -94,10 +94,14 @@ class MNISTCLI(LightningCLI):
     # All options of a command take a tenth of a second: only those that are asked for are made.
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         commands = LightningCLI.subcommands()
-        return {self.first: commands[self.first]} if self.first in commands else commands
+        return (
+            {self.first_argument: commands[self.first_argument]}
+            if self.first_argument in commands
+            else commands
+        )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        if self.first not in ("-h", "--help"):
+        if self.first_argument not in ("-h", "--help"):
             super().add_core_arguments_to_parser(parser)
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
@@ -112,7 +116,7 @@ class MNISTCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         # Keys of their own, so that a configuration with other trainer.callbacks keeps them. Not
         # `add_lightning_class_args`, which gives them to the trainer: see `instantiate_trainer`.
-        if self.first not in ("-h", "--help"):
+        if self.first_argument not in ("-h", "--help"):
             parser.add_class_arguments(ModelCheckpoint, "best_checkpoint")
             parser.add_class_arguments(LastCheckpoint, "last_checkpoint")
             parser.add_class_arguments(TensorBoardViews, "tensorboard")
@@ -128,7 +132,7 @@ class MNISTCLI(LightningCLI):
         if self.start.settings:
             self._parser(command).set_defaults(self.start.settings)
             super().parse_arguments(parser, args)
-        # Kept from Lightning, with which what a checkpoint stores wins over the user's flags.
+        # Withheld from Lightning, with which what a checkpoint stores wins over the user's flags.
         self.config[command].ckpt_path = None
 
     def before_instantiate_classes(self) -> None:
@@ -147,7 +151,7 @@ class MNISTCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
-        self.config[self.subcommand] = self.to_save
+        self.config[self.subcommand] = self.to_save  # by `SaveConfig`
         self.report = Report()
         user = config.trainer.callbacks or []
         user = user if isinstance(user, list) else [user]
@@ -177,7 +181,7 @@ class MNISTCLI(LightningCLI):
                 callback._device = trainer.strategy.root_device
         return trainer
 
-    def before_fit(self) -> None:
+    def _before_run(self) -> None:
         if self.subcommand != "fit":  # they write beside the run that made the checkpoint
             warnings.filterwarnings("ignore", "The dirpath has changed")
         preflight.check(self.trainer, self.model, self.datamodule, self.subcommand)
@@ -186,7 +190,7 @@ class MNISTCLI(LightningCLI):
             self.model.load_state_dict(self.start.content["state_dict"])
             self.config_init[self.subcommand].ckpt_path = None  # not one of Lightning's
 
-    before_validate = before_test = before_predict = before_fit
+    before_fit = before_validate = before_test = before_predict = _before_run
 
     def fit(self, **kwargs: Any) -> None:
         warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")

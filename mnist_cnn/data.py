@@ -97,8 +97,8 @@ class MNISTDataModule(LightningDataModule):
             self.train_set = LabelledImages(train.data, train.targets)
             self.val_set = self.test_set
         else:
-            fit, held_out = stratified_split(train.targets, self.val_size)
-            self.train_set = LabelledImages(train.data[fit], train.targets[fit])
+            kept, held_out = stratified_split(train.targets, self.val_size)
+            self.train_set = LabelledImages(train.data[kept], train.targets[kept])
             self.val_set = LabelledImages(train.data[held_out], train.targets[held_out])
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -21,7 +21,7 @@ from mnist_cnn.training.augment import Augmentation
 from mnist_cnn.training.exact import ExactGradient
 from mnist_cnn.training.global_batches import Batch, as_images
 from mnist_cnn.training.metrics import EpochMetrics
-from mnist_cnn.training.optimizers import Shared, configure
+from mnist_cnn.training.optimizers import NotCopied, configure
 from mnist_cnn.training.randomness import global_seed
 from mnist_cnn.training.step import Step, augmented, cross_entropy, training_losses
 from mnist_cnn.training.trainer_state import gather, is_within_epoch
@@ -70,8 +70,8 @@ class MNISTClassifier(LightningModule):
             raise UserError(f"--model.test_shifts {test_shifts}: must be from 0 to 14 pixels")
         # A checkpoint has the net's description.
         self.net: nn.Module = make_net(net) if isinstance(net, dict) else net
-        self.optimizer = Shared(optimizer)
-        self.lr_scheduler = Shared(lr_scheduler) if lr_scheduler else None
+        self.optimizer = NotCopied(optimizer)
+        self.lr_scheduler = NotCopied(lr_scheduler) if lr_scheduler else None
         self.lr_scheduler_interval = lr_scheduler_interval
         self.lr: float | None = None  # what a Tuner finds, in place of the optimizer's own
         self.augment = augment
@@ -93,8 +93,14 @@ class MNISTClassifier(LightningModule):
             self.compile_net = False
 
     def configure_optimizers(self) -> Any:
-        schedule = self.lr_scheduler, self.lr_scheduler_interval
-        return configure(self.parameters(), self.optimizer, *schedule, self._trainer, self.lr)
+        return configure(
+            self.parameters(),
+            self.optimizer,
+            self.lr_scheduler,
+            interval=self.lr_scheduler_interval,
+            trainer=self._trainer,
+            lr=self.lr,
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute logits.
@@ -119,20 +125,19 @@ class MNISTClassifier(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         batch = Batch.of(batch, self.trainer)
         step = Step(global_seed(), self.current_epoch, batch_idx)
-        if self.current_epoch < self.augment_epochs:
+        if self.augment and self.current_epoch < self.augment_epochs:
             batch = augmented(batch, self.augment, step)
 
-        def share_of_loss(part: Batch) -> Tensor:  # of the mean over the global batch
+        def loss_of(part: Batch) -> Tensor:
+            """What a part adds to the mean loss over the global batch."""
             losses, logits = training_losses(self, part, step, self.label_smoothing)
             self.train_metrics.count(losses, logits, part.labels)
-            return losses.sum() / batch.global_size
+            return losses.sum() / part.global_size
 
-        if batch.chunks:
-            self.exact_gradient = ExactGradient(self.net)
-            loss = self.exact_gradient.loss(batch, share_of_loss)
-        else:
-            loss = share_of_loss(batch)
-        # Lightning averages loss and gradient over the ranks, whose shares can differ by an image.
+        self.exact_gradient = ExactGradient(self.net) if batch.chunks else None
+        exact = self.exact_gradient
+        loss = exact.loss(batch, loss_of) if exact else loss_of(batch)
+        # DDP averages gradients over the ranks; times their number it is their sum.
         return loss * self.trainer.world_size
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:

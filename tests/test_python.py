@@ -220,6 +220,17 @@ def test_a_tuner_finds_the_learning_rate_and_the_batch_size(mnist: MNISTDataModu
     assert seen == [(size, model.lr)] * 2
 
 
+def test_a_fit_in_chunks_leaves_nothing_for_the_next(mnist_root: Path) -> None:
+    chunked, plain = (MNISTDataModule(str(mnist_root), chunks=n) for n in (2, 0))
+    model, alike = small(), small()
+    trainer().fit(model, datamodule=chunked)
+    alike.load_state_dict(model.state_dict())
+    for each in (model, alike):
+        trainer().fit(each, datamodule=plain)
+    for got, expected in zip(weights(model), weights(alike), strict=True):
+        torch.testing.assert_close(got, expected)
+
+
 # The progress bar
 
 

@@ -44,9 +44,8 @@ def conv_max_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         (B, O, P, Q).
     """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return F.max_pool2d(F.conv2d(x, weight, bias), 2)
-    if _is_for(x):
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if not traced and _is_for(x):
         return _ConvMaxPool.apply(x, weight, bias)
     return F.max_pool2d(F.conv2d(x, weight, bias), 2)
 

@@ -1,6 +1,6 @@
 """Loops that numba compiles; on first use, for about ten seconds.
 
-Letters of the shapes as in `sparse`. `places` are max-pooling's: pixels of the convolution's
+Letters of the shapes as in `conv_max_pool`. `places` are max-pooling's: pixels of the convolution's
 output, counted line by line. A patch is K lines of K·C numbers that lie in one piece.
 """
 

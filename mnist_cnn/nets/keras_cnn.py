@@ -20,7 +20,8 @@ class KerasCNN(nn.Module, HyperparametersMixin):
     with the defaults. Three things are written differently and compute the same: the second
     rectifier comes after the pooling, where it has a quarter of the work (both are monotonic, so
     they commute), dropout comes after flattening, where rows lie in one piece, and the gradient of
-    the second convolution leaves out the zeros (see `sparse`).
+    the second convolution leaves out the zeros (see
+    `mnist_cnn.kernels.conv_max_pool`).
 
     Args:
         filters: Channels of the two 3×3 convolutions.

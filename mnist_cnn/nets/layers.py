@@ -1,4 +1,4 @@
-"""Layers that torch does not have.
+"""Layers that torch does not have; `Dropout` is with its random numbers, in `training.randomness`.
 
 Letters of the shapes: B images, C channels, H and W pixels, O channels out, P and Q pixels out.
 """
@@ -44,7 +44,16 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class ConvMaxPool(nn.Conv2d):
-    """Convolution and 2×2 max-pooling, whose gradient leaves out zeros (`kernels`)."""
+    """Convolution and 2×2 max-pooling, whose gradient leaves out zeros: `kernels.conv_max_pool`.
+
+    Args:
+        in_channels: C.
+        out_channels: O.
+        kernel_size: Of the convolution, which has stride 1 and no padding.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size)
 
     def forward(self, input: Tensor) -> Tensor:  # (B, C, H, W) → (B, O, P, Q)
         return kernels.conv_max_pool(input, self.weight, self.bias)

@@ -122,6 +122,7 @@ class LabelledImages(Dataset[Batch]):
 class GlobalBatchSampler(DistributedSampler[Share]):
     """Cuts one order of the data set, the same for any number of ranks, into global batches.
 
+    A subclass, so that Lightning calls ``set_epoch`` and puts no sampler of its own in its place.
     It differs from its parent in what it is for: the parent deals images to the ranks one by one,
     so that a step's images depend on the number of ranks, and repeats some to make all ranks
     equal. Here the ranks share each global batch in contiguous rows, none twice, and have the same

@@ -11,7 +11,7 @@ from torch import nn
 from mnist_cnn.errors import UserError, warn
 
 
-class Shared:
+class NotCopied:
     """A function that copies of a model have in common.
 
     Callbacks that average weights copy the model, and the command line's functions, which hold
@@ -24,7 +24,7 @@ class Shared:
     def __call__(self, *arguments: Any) -> Any:
         return self.function(*arguments)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Shared:
+    def __deepcopy__(self, memo: dict[int, Any]) -> NotCopied:
         return self
 
 
@@ -32,6 +32,7 @@ def configure(
     weights: Iterable[nn.Parameter],
     optimizer: Callable[..., Any],
     lr_scheduler: Callable[..., Any] | None,
+    *,
     interval: Literal["epoch", "step"],
     trainer: Trainer | None,
     lr: float | None,
@@ -50,8 +51,9 @@ def configure(
         UserError: If a class refuses its settings, or the schedule ends before the run does.
     """
     made = _make("--model.optimizer", optimizer, weights)
-    for settings in (made.defaults, *made.param_groups) if lr is not None else ():
-        settings["lr"] = lr
+    if lr is not None:
+        for settings in (made.defaults, *made.param_groups):
+            settings["lr"] = lr
     if lr_scheduler is None:
         return made
     scheduler = _make("--model.lr_scheduler", lr_scheduler, made)

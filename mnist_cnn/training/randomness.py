@@ -1,4 +1,4 @@
-"""Principle 1: the randomness of training is a function of (seed, step), and of nothing else.
+"""The randomness of training is a function of (seed, step), and of nothing else.
 
 Which images a step sees and which units it drops follow from keys, not from the state of a
 generator. So they are the same whichever number of devices shares the step, and a resumed run

@@ -1,8 +1,8 @@
 """What a training step computes of its batch: augmentation, forward pass, loss.
 
-Written once, as a function of tensors over the weights. Lightning takes the gradient of what it
-returns and steps the optimizer. Nothing in it asks the host: what a step draws at random follows
-from its keys (see `randomness`).
+Written once, as a function of tensors over the weights. `MNISTClassifier.training_step` sums its
+losses, and Lightning takes the gradient of that and steps the optimizer. What a step draws at
+random follows from its keys (see `randomness`), and nothing in it waits for a GPU.
 
 Letters of the shapes: B images in this rank's share of a batch.
 """
@@ -25,13 +25,11 @@ class Step(NamedTuple):
 
     seed: int
     epoch: int
-    batch: int
+    batch_idx: int
 
 
-def augmented(batch: Batch, augment: Augmentation | None, step: Step) -> Batch:
+def augmented(batch: Batch, augment: Augmentation, step: Step) -> Batch:
     """The batch with its images changed, each in its own way; not in bf16, which moves pixels."""
-    if augment is None:
-        return batch
     with torch.autocast(batch.images.device.type, enabled=False):
         return batch._replace(
             images=augment(as_bytes(batch.images), *step, first_row=batch.first_row)
@@ -44,7 +42,7 @@ def training_losses(
     """Run a batch through a model in training, with the dropout masks of this step.
 
     Args:
-        model: From uint8 images (B, 28, 28) to logits (B, 10).
+        model: From images (B, 28, 28) to logits (B, 10).
         batch: The share of this rank.
         step: Which step it is.
         label_smoothing: The share of the label that is spread over all classes.
