@@ -119,7 +119,9 @@ def test_mirror_is_downloaded(real: Path, raw: Path, tmp_path: Path, mirror: Pat
     assert_complete(raw)
 
 
-@pytest.mark.parametrize("page", [b"<html>Access denied</html>", gzip.compress(b"not MNIST", mtime=0)])
+@pytest.mark.parametrize(
+    "page", [b"<html>Access denied</html>", gzip.compress(b"not MNIST", mtime=0)]
+)
 def test_a_mirror_that_serves_something_else_is_not_trusted(
     raw: Path, tmp_path: Path, mirror: Path, page: bytes
 ) -> None:

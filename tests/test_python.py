@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import os
 import pickle
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from mnist_cnn.errors import UserError
 from mnist_cnn.reports.progress import TrainingBar
 from mnist_cnn.training.augment import RandomAffine, RandomShift
 from mnist_cnn.training.global_batches import Batch
+from tests.conftest import SHORT, SMALL
 
 
 def small(**settings: Any) -> MNISTClassifier:
@@ -196,9 +201,11 @@ def test_weights_can_be_flattened_pruned_and_trained_by_lbfgs(mnist: MNISTDataMo
     assert int((conv2.weight == 0).sum()) == conv2.weight.numel() // 2
 
 
-def test_a_tuner_finds_the_learning_rate_and_the_batch_size(mnist: MNISTDataModule) -> None:
+def test_a_tuner_finds_the_learning_rate_and_the_batch_size(
+    mnist: MNISTDataModule, tmp_path: Path
+) -> None:
     model = small(optimizer=torch.optim.SGD)
-    found = Tuner(trainer(limit_train_batches=20)).lr_find(
+    found = Tuner(trainer(limit_train_batches=20, default_root_dir=tmp_path)).lr_find(
         model, datamodule=mnist, num_training=16, early_stop_threshold=None
     )
     assert found
@@ -212,7 +219,7 @@ def test_a_tuner_finds_the_learning_rate_and_the_batch_size(mnist: MNISTDataModu
         def on_train_batch_end(self, t: Trainer, m: Any, o: Any, batch: Batch, i: int) -> None:
             seen.append((len(batch.labels), t.optimizers[0].param_groups[0]["lr"]))
 
-    size = Tuner(trainer()).scale_batch_size(
+    size = Tuner(trainer(default_root_dir=tmp_path)).scale_batch_size(
         model, datamodule=mnist, max_trials=2, steps_per_trial=1, init_val=16
     )
     trainer(callbacks=[See()]).fit(model, datamodule=mnist)
@@ -234,12 +241,10 @@ def test_a_fit_in_chunks_leaves_nothing_for_the_next(mnist_root: Path) -> None:
 # The progress bar
 
 
-def test_the_bar_shows_the_epoch_so_far(
-    mnist: MNISTDataModule, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_bar_knows_the_epoch_so_far(
+    mnist: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mnist_cnn.reports.progress.INTERVAL", 0.0)
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "200")
     shown: list[dict[str, Any]] = []
 
     class See(Callback):
@@ -257,6 +262,25 @@ def test_the_bar_shows_the_epoch_so_far(
         small(), datamodule=mnist
     )
     assert len(shown) == 4
-    out = capsys.readouterr().out
-    assert "Epoch 1/1" in out
-    assert re.search(r"loss: \d\.\d{3,4}", out)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
+def test_a_terminal_shows_loss_and_accuracy_while_the_epoch_is_under_way(logs: Path) -> None:
+    import pty
+
+    command = [sys.executable, "-m", "mnist_cnn", "fit", *SHORT, *SMALL]
+    command += ["--trainer.limit_train_batches=100"]
+    command += [f"--trainer.logger.init_args.save_dir={logs}"]
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a pseudo-terminal
+        while part := os.read(ours, 65536):
+            shown += part
+    os.close(ours)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode(errors="replace"))
+    assert process.wait(60) == 0, text
+    assert re.search(r"Epoch 1/1 .* [1-8]\d/100 .* loss: \d\.\d+ accuracy: 0\.\d+", text), text

@@ -23,7 +23,7 @@ class Seen(Callback):
         self.facts.append(
             (
                 hook,
-                trainer_state.batches_done(trainer),
+                trainer.fit_loop.epoch_loop.batch_progress.current.ready,
                 trainer_state.is_within_epoch(trainer),
                 trainer_state.has_validated(trainer),
             )
@@ -74,6 +74,16 @@ def test_the_counters_at_each_hook(mnist: MNISTDataModule, tmp_path: Path) -> No
         ("batch", 2, True, False),
         ("end", 2, False, True),
     ]
+
+
+def test_only_a_run_that_goes_on_has_batches_behind_it(
+    mnist: MNISTDataModule, tmp_path: Path
+) -> None:
+    trainer, _ = fit(mnist, tmp_path, max_epochs=1)
+    assert trainer_state.batches_done(trainer) == 0
+    trainer.fit_loop.epoch_progress.current.processed = 0  # as a checkpoint within it says
+    trainer.fit_loop.restarting = True
+    assert trainer_state.batches_done(trainer) == 2
 
 
 def test_a_checkpoint_has_the_counters_that_are_put_right_in_it(
