@@ -12,6 +12,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -62,6 +63,7 @@ def _serve(options: argparse.Namespace, listener: socket.socket) -> None:
         max_bytes=options.max_bytes,
         max_pixels=options.max_pixels,
         timeout=options.timeout,
+        cors=options.cors,
     )
     PatientProtocol.seconds = options.timeout
     config = uvicorn.Config(
@@ -128,6 +130,15 @@ def _parser() -> argparse.ArgumentParser:
         "other user of the machine can see",
     )
     parser.add_argument(
+        "--cors",
+        action="append",
+        type=_origin,
+        default=[],
+        metavar="ORIGIN",
+        help="pages from there, such as https://example.org, may ask as well; *: from anywhere. "
+        "May be given several times",
+    )
+    parser.add_argument(
         "--accelerator",
         choices=("auto", "cpu", "gpu", "cuda", "mps"),
         default="auto",
@@ -166,6 +177,16 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 65535")
     return port
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers name it: in small letters, and without the scheme's own port."""
+    origin = text.lower().removesuffix("/")
+    if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
+        raise argparse.ArgumentTypeError(
+            f"{text}: must be an origin, such as https://example.org, or * for any"
+        )
+    return re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", origin)
 
 
 def _positive(kind: type[int] | type[float], zero: bool = False):  # type: ignore[no-untyped-def]
