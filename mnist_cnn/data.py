@@ -5,7 +5,6 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 
 from __future__ import annotations
 
-import shlex
 from functools import partial
 
 import torch
@@ -43,7 +42,7 @@ class MNISTDataModule(LightningDataModule):
             fixed point, so that any number of devices that divides it trains the same model to the
             bit; without, up to rounding. Each device computes in one thread then. Not for nets
             with batch normalisation. Costs time: see the README.
-        predict_path: Gone: ``python -m mnist_cnn predict PICTURES`` reads pictures.
+        predict_path: Gone: ``mnist-cnn predict PICTURES`` reads pictures.
 
     Raises:
         UserError: If a size is out of its range.
@@ -60,10 +59,9 @@ class MNISTDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if predict_path is not None:
-            paths = shlex.join([predict_path] if isinstance(predict_path, str) else predict_path)
             raise UserError(
-                f"--data.predict_path {paths}: is now a command of its own: "
-                f"python -m mnist_cnn predict {paths}"
+                f"predict_path {predict_path}: pictures are read by `mnist-cnn predict PICTURES`, "
+                "in Python by mnist_cnn.digits.files.read_files"
             )
         if not 0 <= val_size < 60_000:
             raise UserError(f"--data.val_size {val_size}: must be at least 0 and below 60000")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.digits.files import Page, find_files, read_files
-from mnist_cnn.errors import UserError
+from mnist_cnn.errors import UserError, warn
 from mnist_cnn.use.classifier import Probabilities, load_classifier
+from mnist_cnn.use.former_predict import PICTURES, todays
 from mnist_cnn.use.tables import NO_TEXT, check_place, write_table
 
 SHOWN = 50  # rows of the table in the terminal
@@ -33,7 +35,8 @@ def takes(arguments: Sequence[str]) -> bool:
     Without pictures, Lightning's own ``predict`` takes MNIST's test images.
     """
     if any(argument.startswith(LIGHTNINGS) for argument in arguments):
-        return not arguments[0].startswith("-")  # begins with a picture: these are a mistake
+        # Those that begin with a picture are a mistake.
+        return not arguments[0].startswith("-") or todays(arguments) is not None
     given = _parser(pictures="*").parse_known_args(arguments)[0]
     return bool(given.pictures or given.out or given.accelerator) or given.test_shifts is not None
 
@@ -44,6 +47,9 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: If no picture can be used, or an option.
     """
+    if arguments[0].startswith("-") and (now := todays(arguments)):
+        warn(f"{PICTURES} is the former form of: mnist-cnn predict {shlex.join(now)}")
+        arguments = now
     parser = _parser()
     # Options may stand between pictures; that way of parsing loses what follows a `--`.
     parse = parser.parse_args if "--" in arguments else parser.parse_intermixed_args
@@ -124,7 +130,7 @@ def _parser(pictures: str = "+") -> argparse.ArgumentParser:
     )
     add(
         "--accelerator",
-        choices=("auto", "cpu", "gpu"),
+        choices=("auto", "cpu", "gpu", "cuda", "mps"),
         help="where to compute (default: auto, on a GPU if there is one)",
     )
     return parser
