@@ -23,7 +23,7 @@ OPTIONS |= {today: today for today in OPTIONS.values()}
 #: How the options begin that pictures no longer have.
 GONE = (
     *("--trainer", "--data", "--model", "--best_checkpoint", "--last_checkpoint", "--tensorboard"),
-    *("--seed_everything", "--return_predictions", "--weights_only"),
+    *("-c", "--config", "--seed_everything", "--return_predictions", "--weights_only"),
 )
 #: What asks for something else than predictions.
 OTHERS = ("-h", "--help", "--print_config")
@@ -41,15 +41,14 @@ def todays(arguments: Sequence[str]) -> list[str] | None:
         UserError: If a configuration that they name cannot be read.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--config", action="append", default=[])
     for option in (PICTURES, *OPTIONS):
         parser.add_argument(option)
     flags, rest = parser.parse_known_args(arguments)
     if any(argument.startswith(OTHERS) for argument in rest):
         return None
     given: dict[str, Any] = {}
-    for name in flags.config:
-        of_file = config_files.flags(config_files.read(config_files.find(name)))
+    for file in config_files.named(arguments):
+        of_file = config_files.flags(config_files.read(file))
         given |= {f"--{key}": value for key, value in of_file.items()}
     given |= {f"--{key}": value for key, value in vars(flags).items() if value is not None}
     if given.get(PICTURES) is None:
