@@ -126,12 +126,14 @@ class MNISTCLI(LightningCLI):
             print(classes)
             sys.exit()
         super().parse_arguments(parser, args)
+        config_files.expand_paths(self.config)
         command = self.config.subcommand
         config = self.config[command]
         self.start = choose(config.ckpt_path, command, config.trainer)
         if self.start.settings:
             self._parser(command).set_defaults(self.start.settings)
             super().parse_arguments(parser, args)
+            config_files.expand_paths(self.config)
         # Kept from Lightning, with which what a checkpoint stores wins over the user's flags.
         self.config[command].ckpt_path = None
 

@@ -12,9 +12,10 @@ from pydoc import locate
 from typing import Any, ClassVar
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, _typehints
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, _typehints
 
 from mnist_cnn.errors import UserError, warn
+from mnist_cnn.paths import user_path
 
 #: In a wheel they are inside of the package, in a checkout beside it.
 FOLDER = next(
@@ -151,8 +152,20 @@ def find(name: str) -> str:
     >>> find("no-such.yaml")
     'no-such.yaml'
     """
+    name = user_path(name)
     carried = FOLDER / name
     return str(carried) if not Path(name).exists() and carried.is_file() else name
+
+
+def expand_paths(config: Any) -> None:
+    """Apply `user_path` to all paths in a configuration: what is named ``…dir`` or ``…path``."""
+    for value in config if isinstance(config, list) else ():
+        expand_paths(value)
+    for name, value in vars(config).items() if isinstance(config, Namespace) else ():
+        if isinstance(value, (str, Path)) and name.endswith(("dir", "path")):
+            config[name] = type(value)(user_path(value))
+        else:
+            expand_paths(value)
 
 
 def named(arguments: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.mnist_files import prepare_mnist
+from mnist_cnn.paths import user_path
 from mnist_cnn.training.global_batches import (
     Batch,
     GlobalBatchSampler,
@@ -67,7 +68,7 @@ class MNISTDataModule(LightningDataModule):
             raise UserError(f"--data.val_size {val_size}: must be at least 0 and below 60000")
         if min(batch_size, eval_batch_size) < 1:
             raise UserError("--data.batch_size and --data.eval_batch_size must be at least 1")
-        self.data_dir = data_dir
+        self.data_dir = user_path(data_dir)
         self.batch_size = batch_size
         self.val_size = val_size
         self.eval_batch_size = eval_batch_size

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_info
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.paths import user_path
 
 #: SHA-256 of each uncompressed file.
 SHA256 = {
@@ -67,7 +68,7 @@ def prepare_mnist(root: str | Path) -> str:
     Raises:
         MNISTUnavailableError: If no way gives all four files.
     """
-    raw = Path(root) / "MNIST" / "raw"
+    raw = Path(user_path(root)) / "MNIST" / "raw"
     if not _missing(raw):
         return f"MNIST: found in {raw}, SHA-256 verified."
     try:

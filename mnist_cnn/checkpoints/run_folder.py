@@ -35,8 +35,7 @@ def run_folders(trainer: Namespace) -> list[Path]:
             return [folder for folder in default.glob("lightning_logs/*") if folder.is_dir()]
         return [default]
     init_args = logger.init_args
-    save_dir = os.path.expandvars(Path(init_args.save_dir).expanduser())
-    root = Path(save_dir, init_args.get("name") or "")
+    root = Path(init_args.save_dir, init_args.get("name") or "")
     version = init_args.get("version")
     if version is None:
         return [folder for folder in root.glob("*") if folder.is_dir()]

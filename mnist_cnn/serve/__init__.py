@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.errors import UserError
+from mnist_cnn.paths import user_path
 
 PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
 KEY_VARIABLE = "MNIST_CNN_API_KEY"
@@ -118,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "checkpoint",
+        type=user_path,
         nargs="?",
         default=str(BUNDLED),
         help="a checkpoint of one of this project's nets, or what export wrote as safetensors",

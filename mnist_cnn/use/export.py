@@ -25,6 +25,7 @@ from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.errors import UserError
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import EnsembleCNN, describe
+from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 
 CHECKED = 1000  # test images on which an exported file must agree with its checkpoint
@@ -220,13 +221,18 @@ def main(args: Sequence[str]) -> None:
     )
     parser.add_argument(
         "checkpoint",
+        type=user_path,
         nargs="*",
         default=[str(BUNDLED)],
         help="of one of this project's nets; several: their ensemble, which averages probabilities",
     )
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="kind of file")
-    parser.add_argument("--out", required=True, metavar="FILE", help="where to write it")
-    parser.add_argument("--data_dir", default="data", help="folder of MNIST (%(default)s)")
+    parser.add_argument(
+        "--out", type=user_path, required=True, metavar="FILE", help="where to write it"
+    )
+    parser.add_argument(
+        "--data_dir", type=user_path, default="data", help="folder of MNIST (%(default)s)"
+    )
     given = parser.parse_args(args)
     metadata = export(given.checkpoint, given.format, given.out, given.data_dir)
     print(f"{given.out}: {Path(given.out).stat().st_size / 1e6:.1f} MB, {given.format}")

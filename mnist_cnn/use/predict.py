@@ -17,6 +17,7 @@ from torch import Tensor
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.digits.files import Page, find_files, read_files
 from mnist_cnn.errors import UserError, warn
+from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from mnist_cnn.use.former_predict import PICTURES, todays
 from mnist_cnn.use.tables import NO_TEXT, check_place, write_table
@@ -117,9 +118,25 @@ def _parser(pictures: str = "+") -> argparse.ArgumentParser:
         "status: 2 if no picture could be used, 3 if some could not.",
     )
     add = parser.add_argument
-    add("pictures", nargs=pictures, metavar="PICTURES", help="files, folders or glob patterns")
-    add("--ckpt_path", default=str(BUNDLED), help="the model (default: the included one)")
-    add("--out", metavar="FILE", help="where to write the table as well: .csv or .json")
+    add(
+        "pictures",
+        type=user_path,
+        nargs=pictures,
+        metavar="PICTURES",
+        help="files, folders or glob patterns",
+    )
+    add(
+        "--ckpt_path",
+        type=user_path,
+        default=str(BUNDLED),
+        help="the model (default: the included one)",
+    )
+    add(
+        "--out",
+        type=user_path,
+        metavar="FILE",
+        help="where to write the table as well: .csv or .json",
+    )
     add(
         "--test_shifts",
         type=int,
