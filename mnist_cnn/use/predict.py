@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from mnist_cnn.errors import UserError, warn
 from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from mnist_cnn.use.former_predict import PICTURES, todays
-from mnist_cnn.use.tables import NO_TEXT, check_place, write_table
+from mnist_cnn.use.tables import check_place, write_table
 
 SHOWN = 50  # rows of the table in the terminal
 BATCH = 250  # pictures that are computed at once
@@ -55,8 +54,6 @@ def main(arguments: Sequence[str]) -> None:
     # Options may stand between pictures; that way of parsing loses what follows a `--`.
     parse = parser.parse_args if "--" in arguments else parser.parse_intermixed_args
     given = parse(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack letters of a file's name
-        sys.stdout.reconfigure(errors=NO_TEXT)
     if given.out is not None:
         check_place("--out", given.out)
     classify = Probabilities(load_classifier(given.ckpt_path)[0])
