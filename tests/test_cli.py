@@ -37,15 +37,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Pa
     return logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
 
 
-#: Tried in test_devices.py and test_machines.py.
-OF_SEVERAL = ("ddp.yaml", "machines.yaml")
+#: Tried in test_devices.py, test_machines.py and test_other_sets.py.
+ELSEWHERE = ("ddp.yaml", "machines.yaml", "fashion.yaml")
 NO_BEST = ("--best_checkpoint.save_top_k=0",)
 MINUTES = {"compile.yaml": pytest.mark.slow}  # where nothing was compiled before
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=MINUTES.get(n, ())) for n in CONFIGURATIONS if n not in OF_SEVERAL],
+    [pytest.param(n, marks=MINUTES.get(n, ())) for n in CONFIGURATIONS if n not in ELSEWHERE],
 )
 def test_every_configuration_trains(cli: Cli, name: str) -> None:
     base = ("--config", f"configs/{BASES[name]}")

@@ -53,7 +53,7 @@ def file_logger(trainer: Namespace) -> Namespace | None:
 def run_settings(trainer: Trainer, data: LightningDataModule | None) -> dict[str, Any]:
     """The settings, by their flags, on which depends what a numbered step sees."""
     hparams: dict[str, Any] = dict(data.hparams) if data else {}
-    of_data = {f"data.{name}": hparams.get(name) for name in ("batch_size", "val_size")}
+    of_data = {f"data.{name}": hparams.get(name) for name in ("batch_size", "val_size", "dataset")}
     return {
         "seed_everything": global_seed(),
         "trainer.limit_train_batches": trainer.limit_train_batches,

@@ -16,6 +16,7 @@ from torch import Tensor
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.digits.files import Page, find_files, read_files
 from mnist_cnn.errors import UserError, warn
+from mnist_cnn.mnist_files import class_names
 from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from mnist_cnn.use.former_predict import PICTURES, todays
@@ -56,7 +57,9 @@ def main(arguments: Sequence[str]) -> None:
     given = parse(arguments)
     if given.out is not None:
         check_place("--out", given.out)
-    classify = Probabilities(load_classifier(given.ckpt_path)[0])
+    model, facts = load_classifier(given.ckpt_path)
+    names = [] if facts["dataset"] == "MNIST" else class_names(facts["dataset"])
+    classify = Probabilities(model)
     classify.to(device(given.accelerator or "auto"))
     if given.test_shifts is not None:
         classify.test_shifts = given.test_shifts
@@ -74,10 +77,10 @@ def main(arguments: Sequence[str]) -> None:
     if not pages:
         raise UserError(f"none of {len(failed)} pictures can be used")
     probabilities = torch.cat(answers)
-    print(*_table(pages, probabilities), sep="\n")
+    print(*_table(pages, probabilities, names), sep="\n")
     if given.out is not None:
         keys = [{"file": page.file, "page": page.page} for page in pages]
-        write_table(Path(given.out), keys, probabilities)
+        write_table(Path(given.out), keys, probabilities, names)
         print(f"{len(pages)} predictions: {given.out}")
     if failed:
         sys.exit(SOME_FAILED)
@@ -155,15 +158,18 @@ def _batches(pages: Iterator[Page]) -> Iterator[list[Page]]:
         yield batch
 
 
-def _table(pages: list[Page], probabilities: Tensor) -> list[str]:
-    """Lines for the terminal."""
+def _table(pages: list[Page], probabilities: Tensor, class_names: list[str]) -> list[str]:
+    """Lines for the terminal; without names of the classes where they are the digits."""
     names = [page.name for page in pages[:SHOWN]]
     width = max(len(name) for name in names)
     classes = "".join(f"{digit:7}" for digit in range(probabilities.shape[1]))
-    lines = [f"{'file':{width}}  digit  confidence{classes}"]
+    named = "  class" if class_names else ""
+    lines = [f"{'file':{width}}  digit  confidence{classes}{named}"]
     for name, row in zip(names, probabilities, strict=False):
         figures = "".join(f"{p:7.3f}" for p in row.tolist())
-        lines.append(f"{name:{width}}  {int(row.argmax()):5}  {float(row.max()):10.4f}{figures}")
+        digit = int(row.argmax())
+        named = f"  {class_names[digit]}" if class_names else ""
+        lines.append(f"{name:{width}}  {digit:5}  {float(row.max()):10.4f}{figures}{named}")
     if len(pages) > SHOWN:
         lines.append(f"... and {len(pages) - SHOWN} more: --out FILE has them all")
     return lines
