@@ -23,7 +23,7 @@ from lightning.pytorch.cli import (
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from mnist_cnn import __version__, class_names, config_files
+from mnist_cnn import __version__, config_files, hints
 from mnist_cnn.checkpoints.files import SAFETENSORS
 from mnist_cnn.checkpoints.resume import LastCheckpoint
 from mnist_cnn.checkpoints.run_folder import file_logger
@@ -50,7 +50,7 @@ class ArgumentParser(LightningArgumentParser):
         if debugging() and ex is not None:
             raise ex
         parser = getattr(ex, "subcommand_parser", None) or self
-        more = class_names.meant(message) + config_files.where(message, sys.argv)
+        more = hints.meant(message) + hints.where(message, sys.argv)
         print(f"error: {' '.join(message.split())}{more}", file=sys.stderr)
         print(f"(all options: {parser.prog.replace(' [options]', '')} --help)", file=sys.stderr)
         sys.exit(2)
@@ -122,7 +122,7 @@ class MNISTCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; then again, over what the checkpoint says of its model, if it says something."""
-        if classes := class_names.listing(sys.argv if args is None else list(args)):
+        if classes := hints.listing(sys.argv if args is None else list(args)):
             print(classes)
             sys.exit()
         super().parse_arguments(parser, args)

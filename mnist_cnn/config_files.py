@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pydoc import locate
@@ -23,9 +21,6 @@ FOLDER = next(
     for folder in (Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs")
     if folder.is_dir()
 )
-#: How jsonargparse's messages quote a setting, and one of a class's within.
-QUOTED = re.compile(r"Parser key \"([\w.]+)\"|does not accept option '([\w.]+)'")
-INNER = re.compile(r"Option '(\w+)' is not accepted")
 #: Settings that another class takes over: where a run is logged is not the logger's matter.
 INHERITED = ("save_dir",)
 
@@ -177,40 +172,6 @@ def named(arguments: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
     return [find(name.removeprefix("=")) for name in parser.parse_known_args(arguments)[0].config]
-
-
-def where(message: str, arguments: Sequence[str]) -> str:
-    """Which line of which configuration a message of the parser is about, if of any.
-
-    Args:
-        message: It quotes a setting by its key.
-        arguments: Of the command line. What they set themselves, no configuration did.
-
-    Returns:
-        " (mine.yaml, line 3)", or nothing.
-    """
-    if not (quoted := QUOTED.search(message)):
-        return ""
-    key = quoted[1] or quoted[2]
-    given = (argument.removeprefix("--").partition("=")[0] for argument in arguments)
-    if any(name == key or name.startswith((f"{key}.", f"{key}+")) for name in given):
-        return ""
-    inner = INNER.search(message)
-    for name in filter(os.path.isfile, reversed(named(arguments))):
-        node = yaml.compose(Path(name).read_text(encoding="utf-8"))
-        for path in ([key, "init_args", inner[1]] if inner else [], [key]):
-            if path and (line := _line(node, ".".join(path).split("."))):
-                return f" ({name}, line {line})"
-    return ""
-
-
-def _line(node: yaml.Node, path: list[str]) -> int | None:
-    """The line, from 1, of a setting in a configuration; None if it is not there."""
-    first, *rest = path
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        if key.value == first:
-            return _line(value, rest) if rest else key.start_mark.line + 1
-    return None
 
 
 def listed() -> Iterator[str]:

@@ -1,17 +1,21 @@
-"""The classes that a configuration can name: listed, and guessed from a misspelt name."""
+"""What jsonargparse's help and messages leave out: the classes there are, the line of a file."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+import yaml
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from mnist_cnn import config_files
 from mnist_cnn.nets import NETS
 from mnist_cnn.training.augment import Augmentation
 
@@ -31,6 +35,9 @@ NOT_THERE = re.compile(
     r"|callable class: (?:No module|module).*Got value: ([\w.]+)",
     re.DOTALL,
 )
+#: How jsonargparse's messages quote a setting, and one of a class's within.
+QUOTED = re.compile(r"Parser key \"([\w.]+)\"|does not accept option '([\w.]+)'")
+INNER = re.compile(r"Option '(\w+)' is not accepted")
 
 
 def names(setting: str) -> list[str]:
@@ -76,3 +83,34 @@ def meant(message: str) -> str:
     if near := difflib.get_close_matches(name.lower(), there, n=1):
         return f"; did you mean {there[near[0]]}?"
     return f"; --{setting}.help lists those that there are" if setting in CLASSES else ""
+
+
+def where(message: str, arguments: Sequence[str]) -> str:
+    """Which line of which configuration a message is about, if of any: " (mine.yaml, line 3)".
+
+    Args:
+        message: It quotes a setting by its key.
+        arguments: Of the command line. What they set themselves, no configuration did.
+    """
+    if not (quoted := QUOTED.search(message)):
+        return ""
+    key = quoted[1] or quoted[2]
+    given = (argument.removeprefix("--").partition("=")[0] for argument in arguments)
+    if any(name == key or name.startswith((f"{key}.", f"{key}+")) for name in given):
+        return ""
+    inner = INNER.search(message)
+    for name in filter(os.path.isfile, reversed(config_files.named(arguments))):
+        node = yaml.compose(Path(name).read_text(encoding="utf-8"))
+        for path in ([key, "init_args", inner[1]] if inner else [], [key]):
+            if path and (line := _line(node, ".".join(path).split("."))):
+                return f" ({name}, line {line})"
+    return ""
+
+
+def _line(node: yaml.Node, path: list[str]) -> int | None:
+    """The line, from 1, of a setting in a configuration; None if it is not there."""
+    first, *rest = path
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value == first:
+            return _line(value, rest) if rest else key.start_mark.line + 1
+    return None
