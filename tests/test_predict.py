@@ -125,11 +125,45 @@ def test_mistakes(cli: Callable[..., Result], small_net: Path) -> None:
         assert f"{flag} x.txt: must end in .csv or .json" in other.err
     for bad in (("--accelerator=tpu",), ("--test_shifts=15",), ("--oout=x.csv",)):
         assert cli("predict", "x.png", *bad).code == 2
-    former = cli("predict", "--data.predict_path=x.png")
+    former = cli("predict", "--data.predict_path=x.png", "--predictions.pth=x.csv")
     assert former.code == 2
-    assert "python -m mnist_cnn predict x.png" in former.err
+    assert "unrecognized arguments: --predictions.pth" in former.err
+    elsewhere = cli("test", "--data.predict_path=x.png")
+    assert elsewhere.code == 2
+    assert "mnist-cnn predict PICTURES" in elsewhere.err
     beside = cli("predict", "--accelerator=cpu", "x.png")  # options first
     assert "x.png does not exist" in beside.err
+
+
+def test_the_form_of_the_last_release(
+    cli: Callable[..., Result], small_net: Path, photos: Path, tmp_path: Path
+) -> None:
+    picture, other = photos / "a.png", photos / "more" / "b.jpg"
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"data:\n  predict_path: {picture}\ntrainer:\n  max_epochs: 3\n")
+    flags = [
+        f"--ckpt_path={small_net}",
+        "--trainer.accelerator",
+        "cpu",
+        "--trainer.logger",
+        "false",
+    ]
+    results = {}
+    for name, former in {
+        "new.csv": (picture, other, "--ckpt_path", small_net),
+        "list.csv": ("--data.predict_path", f"[{picture}, '{other}']", *flags),
+        "config.csv": ("-c", config, "--model.test_shifts=0", *flags),
+    }.items():
+        out = "--out" if name == "new.csv" else "--predictions.path"
+        results[name] = cli("predict", *former, out, tmp_path / name)
+        assert results[name].code == 0, results[name].err
+    assert (tmp_path / "list.csv").read_text() == (tmp_path / "new.csv").read_text()
+    assert len((tmp_path / "config.csv").read_text().splitlines()) == 2
+    command = (
+        f"mnist-cnn predict {picture} {other} --ckpt_path {small_net} --out {tmp_path}/list.csv"
+    )
+    assert command in results["list.csv"].err
+    assert {p.name for p in tmp_path.iterdir()} == {"photos", "mine.yaml", *results}  # and no logs
 
 
 def test_a_table_that_cannot_be_written(

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -29,7 +30,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import nn
 
+from mnist_cnn import serve
 from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.serve.app import make_app
 from mnist_cnn.serve.batching import Batches
 from mnist_cnn.serve.limits import Limits
 from mnist_cnn.serve.reading import read_pixels
@@ -90,6 +93,12 @@ BAD: dict[str, tuple[str, bytes, int, str]] = {
     "27 rows": (JSON, json.dumps({"pixels": grid(9, rows=27)}).encode(), 422, "28 rows"),
     "a short row": (JSON, json.dumps({"pixels": [*grid(9)[1:], [9]]}).encode(), 422, "28 numbers"),
     "no base64": (JSON, b'{"image": "?!"}', 422, "base64"),
+    "a canvas without pixels": (JSON, b'{"image": "data:,"}', 422, "base64"),
+    "a data URL of text": (JSON, b'{"image": "data:image/svg+xml,%3Csvg%3E"}', 422, "base64"),
+    "a data URL of no picture": (
+        *(JSON, b'{"image": "data:image/png;base64,aGVsbG8="}'),
+        *(422, "not a picture"),
+    ),
     "a number for base64": (JSON, b'{"image": 7}', 422, "base64"),
     "base64 of no picture": (JSON, b'{"image": "aGVsbG8="}', 422, "not a picture"),
     "an empty form": (FORM, b"--b--\r\n", 422, '"image"'),
@@ -112,22 +121,25 @@ BAD: dict[str, tuple[str, bytes, int, str]] = {
 }
 
 
-class Reader:
-    """What reads requests, without a server and what answers them."""
+class Asker:
+    """Asks an application without a server."""
 
     def __init__(self, app: FastAPI) -> None:
         self.transport = httpx.ASGITransport(app)
 
-    def post(self, path: str, **content: Any) -> httpx.Response:
+    def ask(self, method: str, path: str, **content: Any) -> httpx.Response:
         async def ask() -> httpx.Response:
             async with httpx.AsyncClient(transport=self.transport, base_url="http://here") as asker:
-                return await asker.post(path, **content)
+                return await asker.request(method, path, **content)
 
         return asyncio.run(ask())
 
+    def post(self, path: str, **content: Any) -> httpx.Response:
+        return self.ask("POST", path, **content)
+
 
 @pytest.fixture(scope="module")
-def reader() -> Reader:
+def reader() -> Asker:
     app = FastAPI()
     app.state.max_pixels = MAX_PIXELS
     app.add_middleware(Limits, max_bytes=MAX_BYTES, seconds=10)
@@ -136,27 +148,29 @@ def reader() -> Reader:
     async def predict(request: Request) -> dict[str, Any]:
         return {"pixels": list(await read_pixels(request))}
 
-    return Reader(app)
+    return Asker(app)
 
 
 # Reading
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_gets_a_4xx_with_a_reason(reader: Reader, name: str) -> None:
+def test_bad_input_gets_a_4xx_with_a_reason(reader: Asker, name: str) -> None:
     kind, body, status, reason = BAD[name]
     answer = reader.post("/predict", content=body, headers={"Content-Type": kind} if kind else {})
     assert answer.status_code == status
     assert reason in answer.json()["detail"]
 
 
-def test_the_three_ways_to_ask_give_the_same_pixels(reader: Reader, mnist: MNISTDataModule) -> None:
+def test_all_ways_to_ask_give_the_same_pixels(reader: Asker, mnist: MNISTDataModule) -> None:
     image = mnist.test_set.images[0]
     file = png(image)
     text = base64.encodebytes(file).decode()  # in lines, as the command base64 gives it
     answers = [
         reader.post("/predict", json={"pixels": image.tolist()}),
         reader.post("/predict", json={"image": text}),
+        reader.post("/predict", json={"image": f"data:image/png;base64,{text}"}),
+        reader.post("/predict", json={"image": f"DATA:;x=y;Base64,{quote(text)}"}),
         reader.post("/predict", files={"image": ("7.png", file)}),
     ]
     for answer in answers:
@@ -254,11 +268,76 @@ def test_a_port_in_use_is_one_line(cli: Callable[..., Result], tmp_path: Path) -
     assert "Address already in use; choose another" in done.err.splitlines()[0]
 
 
+WRONG_ORIGINS = [("--cors", x) for x in ("example.org", "localhost:3000", "http://a.b/page", "")]
+
+
 def test_what_no_option_can_be_is_refused(cli: Callable[..., Result]) -> None:
-    for flag, value in (("--port", "70000"), ("--timeout", "0"), ("--max_bytes", "-1")):
+    for flag, value in (
+        ("--port", "70000"),
+        ("--timeout", "0"),
+        ("--max_bytes", "-1"),
+        *WRONG_ORIGINS,
+    ):
         done = cli("serve", "some.ckpt", flag, value)
         assert done.code == 2
         assert flag in done.err
+
+
+# The application, without a server
+
+
+PAGE = "http://page.example"
+
+
+@pytest.fixture
+def asker(small_net: Path) -> Asker:
+    """Asks an application that lets one page from elsewhere in, with the key."""
+    options = serve._parser().parse_args(["--cors", "HTTP://page.example:80/"])
+    app = make_app(
+        str(small_net),
+        api_key="secret",
+        accelerator="cpu",
+        max_batch_size=1,
+        batch_timeout=0,
+        max_bytes=MAX_BYTES,
+        max_pixels=MAX_PIXELS,
+        timeout=5,
+        cors=options.cors,
+    )
+    return Asker(app)
+
+
+def test_head_is_answered_as_get(asker: Asker) -> None:
+    pages = ("/", "/docs", "/openapi.json", "/page/style.css", "/no")
+    for path in (*pages, "/health", "/info", "/predict"):
+        get, head = asker.ask("GET", path), asker.ask("HEAD", path)
+        assert head.status_code == get.status_code, path
+        assert head.headers.get("content-length") == get.headers.get("content-length")
+
+
+def test_pages_from_the_named_origin_may_ask(asker: Asker) -> None:
+    asks = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type,x-api-key",
+    }
+    for origin, status, allowed in ((PAGE, 200, PAGE), ("http://other.example", 400, None)):
+        preflight = asker.ask("OPTIONS", "/predict", headers=asks | {"Origin": origin})
+        assert preflight.status_code == status
+        assert preflight.headers.get("Access-Control-Allow-Origin") == allowed
+    headers = {"Origin": PAGE, "X-API-Key": "secret"}
+    answers = [
+        asker.post("/predict", json={"pixels": PIXELS}, headers=headers),
+        asker.post("/predict", json={"pixels": PIXELS}, headers={"Origin": PAGE}),
+        asker.post(
+            "/predict", content=b"x" * (MAX_BYTES + 1), headers=headers | {"Content-Type": JSON}
+        ),
+        asker.ask("GET", "/health", headers=headers),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 401, 413, 200]
+    for answer in answers:  # the page may read why it is refused
+        assert answer.headers["Access-Control-Allow-Origin"] == PAGE
+    other = asker.ask("GET", "/health", headers={"Origin": "http://other.example"})
+    assert "Access-Control-Allow-Origin" not in other.headers
 
 
 # The server
@@ -340,6 +419,7 @@ def test_it_tells_about_itself(client: httpx.Client) -> None:
     model = client.get("/info").json()["model"]
     assert model["net"]["class_path"] == "mnist_cnn.nets.FastCNN"
     assert 0.97 < model["test_accuracy"] < 0.995
+    assert client.head("/health").headers["Content-Length"] == "2"
     page = client.get("/")
     assert "Draw a digit" in page.text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]

@@ -7,13 +7,14 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.mnist_files import Dataset
 from mnist_cnn.nets import NETS
 
 SAFETENSORS = ".safetensors"
@@ -122,6 +123,14 @@ def described_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     if not isinstance(hyper_parameters, dict) or not _known(hyper_parameters.get("net")):
         return None
     return {"net": hyper_parameters["net"], "test_shifts": hyper_parameters.get("test_shifts", 0)}
+
+
+def described_dataset(checkpoint: dict[str, Any]) -> Dataset:
+    """The data set on which a checkpoint's model was trained: MNIST if it does not say."""
+    for said in ("datamodule_hyper_parameters", "metadata"):
+        if (dataset := checkpoint.get(said, {}).get("dataset")) in get_args(Dataset):
+            return cast(Dataset, dataset)
+    return "MNIST"
 
 
 def _known(net: Any) -> bool:

@@ -35,8 +35,7 @@ def run_folders(trainer: Namespace) -> list[Path]:
             return [folder for folder in default.glob("lightning_logs/*") if folder.is_dir()]
         return [default]
     init_args = logger.init_args
-    save_dir = os.path.expandvars(Path(init_args.save_dir).expanduser())
-    root = Path(save_dir, init_args.get("name") or "")
+    root = Path(init_args.save_dir, init_args.get("name") or "")
     version = init_args.get("version")
     if version is None:
         return [folder for folder in root.glob("*") if folder.is_dir()]
@@ -54,7 +53,7 @@ def file_logger(trainer: Namespace) -> Namespace | None:
 def run_settings(trainer: Trainer, data: LightningDataModule | None) -> dict[str, Any]:
     """The settings, by their flags, on which depends what a numbered step sees."""
     hparams: dict[str, Any] = dict(data.hparams) if data else {}
-    of_data = {f"data.{name}": hparams.get(name) for name in ("batch_size", "val_size")}
+    of_data = {f"data.{name}": hparams.get(name) for name in ("batch_size", "val_size", "dataset")}
     return {
         "seed_everything": global_seed(),
         "trainer.limit_train_batches": trainer.limit_train_batches,

@@ -17,6 +17,7 @@ from mnist_cnn.checkpoints.files import (
     SAFETENSORS,
     CheckpointError,
     check_fits,
+    described_dataset,
     described_model,
     read_checkpoint,
 )
@@ -46,9 +47,12 @@ class Start(NamedTuple):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What it says of ``--model.…``: defaults, over which configurations and flags win."""
+        """What it says of model and data: defaults, over which configurations and flags win."""
         described = described_model(self.content) if self.content else None
-        return {f"model.{name}": value for name, value in (described or {}).items()}
+        if self.content is None or described is None:
+            return {}
+        settings = {f"model.{name}": value for name, value in described.items()}
+        return settings | {"data.dataset": described_dataset(self.content)}
 
     @property
     def run(self) -> Path | None:

@@ -29,6 +29,7 @@ from mnist_cnn.keras_io.layers import (
     spec_of,
 )
 from mnist_cnn.model import MNISTClassifier
+from mnist_cnn.paths import user_path
 
 
 def import_keras(source: str | Path, checkpoint: str | Path) -> MNISTClassifier:
@@ -190,11 +191,15 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="mnist-cnn", description=__doc__.split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     into = commands.add_parser("import-keras", help="make a checkpoint of a Keras model")
-    into.add_argument("model", help=".keras, .weights.h5 or .h5 file")
-    into.add_argument("--out", required=True, metavar="CKPT", help="checkpoint to write")
+    into.add_argument("model", type=user_path, help=".keras, .weights.h5 or .h5 file")
+    into.add_argument(
+        "--out", type=user_path, required=True, metavar="CKPT", help="checkpoint to write"
+    )
     out = commands.add_parser("export-keras", help="make a Keras model of a checkpoint")
-    out.add_argument("checkpoint", help="checkpoint of one of this project's nets")
-    out.add_argument("--out", required=True, metavar="KERAS", help=".keras file to write")
+    out.add_argument("checkpoint", type=user_path, help="checkpoint of one of this project's nets")
+    out.add_argument(
+        "--out", type=user_path, required=True, metavar="KERAS", help=".keras file to write"
+    )
     options = parser.parse_args(arguments)
     if options.command == "import-keras":
         model = import_keras(options.model, options.out)

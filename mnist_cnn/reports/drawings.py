@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -10,13 +13,15 @@ from torch import Tensor
 CELL = 48  # pixels
 CAPTION = 16  # pixels below an image
 SCALE = 2  # pixels of the picture a pixel of the image
+DIGITS = "0123456789"
 
 
-def confusion_picture(counts: Tensor) -> NDArray[np.uint8]:
+def confusion_picture(counts: Tensor, names: Sequence[str] = DIGITS) -> NDArray[np.uint8]:
     """Draw a confusion matrix.
 
     Args:
         counts: (classes, classes) integers; row: the label, column: the answer.
+        names: Of the classes.
 
     Returns:
         (H, W, 3) picture: right answers in blue, wrong ones in red, each cell as strong as its
@@ -28,10 +33,12 @@ def confusion_picture(counts: Tensor) -> NDArray[np.uint8]:
     font = ImageFont.load_default(size=14)
     shares = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     draw.text((CELL / 2, CELL / 2), "label /\nanswer", fill="gray", anchor="mm", font_size=10)
-    for digit in range(classes):
-        middle = (digit + 1.5) * CELL
-        draw.text((middle, CELL / 2), str(digit), fill="black", anchor="mm", font=font)
-        draw.text((CELL / 2, middle), str(digit), fill="black", anchor="mm", font=font)
+    for index, name in enumerate(names[:classes]):
+        middle = (index + 1.5) * CELL
+        lines = re.sub(r"(?<=/)|[ ]", "\n", name)
+        for place in ((middle, CELL / 2), (CELL / 2, middle)):
+            size = 14 if len(name) < 4 else 10
+            draw.text(place, lines, fill="black", anchor="mm", align="center", font_size=size)
     for label, row in enumerate(counts.tolist()):
         for answer, count in enumerate(row):
             strength = float(shares[label, answer]) ** 0.5
@@ -59,13 +66,15 @@ def captioned_images(images: Tensor, captions: list[str], columns: int = 6) -> N
         (H, W, 3) picture.
     """
     side = SCALE * images.shape[-1]
-    width, height = side + 24, side + CAPTION
+    font = ImageFont.load_default(size=11)
+    longest = max(font.getlength(caption) for caption in captions)
+    width, height = max(side + 24, round(longest) + 8), side + CAPTION
     rows = -(-len(images) // columns)
     picture = Image.new("RGB", (columns * width, rows * height), "white")
     draw = ImageDraw.Draw(picture)
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = i % columns * width, i // columns * height
         tile = Image.fromarray(image.cpu().numpy()).resize((side, side), Image.Resampling.NEAREST)
-        picture.paste(tile, (x + 12, y))
-        draw.text((x + width / 2, y + side + 7), caption, fill="black", anchor="mm", font_size=11)
+        picture.paste(tile, (x + (width - side) // 2, y))
+        draw.text((x + width / 2, y + side + 7), caption, fill="black", anchor="mm", font=font)
     return np.asarray(picture)

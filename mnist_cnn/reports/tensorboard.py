@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch.utils.tensorboard.summary import hparams as hparams_summaries
 from torch.utils.tensorboard.writer import SummaryWriter
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.reports.curves import CURVES, curves
-from mnist_cnn.reports.drawings import captioned_images, confusion_picture
+from mnist_cnn.reports.drawings import DIGITS, captioned_images, confusion_picture
 from mnist_cnn.training.global_batches import Batch, as_bytes
 from mnist_cnn.training.metrics import NUM_CLASSES
 from mnist_cnn.training.randomness import global_seed
@@ -134,9 +136,10 @@ class TensorBoardViews(Callback):
         wrong = gather(trainer, self.wrong.found)
         if writer := _writer(trainer):
             stage, epoch = ("test" if trainer.testing else "val"), trainer.current_epoch + 1
-            picture = confusion_picture(counts)
+            names = class_names(trainer)
+            picture = confusion_picture(counts, names)
             writer.add_image(f"{stage}/confusion", picture, epoch, dataformats="HWC")
-            picture = _MostConfidentlyWrong(self.num_pictures, list(chain(*wrong))).picture()
+            picture = _MostConfidentlyWrong(self.num_pictures, list(chain(*wrong))).picture(names)
             if picture is not None:
                 tag = f"{stage}/most_confidently_wrong"
                 writer.add_image(tag, picture, epoch, dataformats="HWC")
@@ -170,11 +173,19 @@ class _MostConfidentlyWrong:
         )
         self.found = self._first([*self.found, *new])
 
-    def picture(self) -> Any:
+    def picture(self, names: Sequence[str] = DIGITS) -> Any:
         if not self.found:
             return None
-        captions = [f"{label} as {answer}: {p:.3f}" for p, label, answer, _ in self.found]
+        captions = [
+            f"{names[label]} as {names[answer]}: {p:.3f}" for p, label, answer, _ in self.found
+        ]
         return captioned_images(torch.stack([image for *_, image in self.found]), captions)
+
+
+def class_names(trainer: Trainer) -> Sequence[str]:
+    """What the labels of the trainer's data stand for."""
+    data = datamodule(trainer)
+    return data.class_names if isinstance(data, MNISTDataModule) else DIGITS
 
 
 def _writer(trainer: Trainer) -> SummaryWriter | None:

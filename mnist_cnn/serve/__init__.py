@@ -12,6 +12,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -21,6 +22,7 @@ from typing import NoReturn
 
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.errors import UserError
+from mnist_cnn.paths import user_path
 
 PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
 KEY_VARIABLE = "MNIST_CNN_API_KEY"
@@ -62,6 +64,7 @@ def _serve(options: argparse.Namespace, listener: socket.socket) -> None:
         max_bytes=options.max_bytes,
         max_pixels=options.max_pixels,
         timeout=options.timeout,
+        cors=options.cors,
     )
     PatientProtocol.seconds = options.timeout
     config = uvicorn.Config(
@@ -116,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "checkpoint",
+        type=user_path,
         nargs="?",
         default=str(BUNDLED),
         help="a checkpoint of one of this project's nets, or what export wrote as safetensors",
@@ -126,6 +130,15 @@ def _parser() -> argparse.ArgumentParser:
         "--api_key",
         help=f"what requests must carry as X-API-Key; better given as ${KEY_VARIABLE}, which no "
         "other user of the machine can see",
+    )
+    parser.add_argument(
+        "--cors",
+        action="append",
+        type=_origin,
+        default=[],
+        metavar="ORIGIN",
+        help="pages from there, such as https://example.org, may ask as well; *: from anywhere. "
+        "May be given several times",
     )
     parser.add_argument(
         "--accelerator",
@@ -166,6 +179,16 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 65535")
     return port
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers name it: in small letters, and without the scheme's own port."""
+    origin = text.lower().removesuffix("/")
+    if not re.fullmatch(r"\*|[a-z][a-z0-9+.-]*://[^\s/?#@]+", origin):
+        raise argparse.ArgumentTypeError(
+            f"{text}: must be an origin, such as https://example.org, or * for any"
+        )
+    return re.sub(r"^(http://.*):80$|^(https://.*):443$", r"\1\2", origin)
 
 
 def _positive(kind: type[int] | type[float], zero: bool = False):  # type: ignore[no-untyped-def]

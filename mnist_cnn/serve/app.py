@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,9 +11,11 @@ from typing import Annotated, Any
 import fastapi_offline
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.security import APIKeyHeader
 from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mnist_cnn import __version__
 from mnist_cnn.checkpoints.files import read_checkpoint
@@ -28,7 +31,8 @@ from mnist_cnn.use.predict import device
 
 PAGE = Path(str(files("mnist_cnn.serve") / "page"))
 DOCS = Path(fastapi_offline.__file__).parent / "static"
-KEY = Security(APIKeyHeader(name="X-API-Key", auto_error=False))
+KEY_HEADER = "X-API-Key"
+KEY = Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))
 PROBLEMS = {
     400: "The body is not what its Content-Type says",
     401: "The key is missing or wrong",
@@ -50,6 +54,7 @@ def make_app(
     max_bytes: int,
     max_pixels: int,
     timeout: float,
+    cors: Sequence[str] = (),
 ) -> FastAPI:
     """Put the application together.
 
@@ -62,6 +67,7 @@ def make_app(
         max_bytes: Of a request's body.
         max_pixels: Of a picture.
         timeout: Seconds for a request to come, and to be answered.
+        cors: Origins whose pages may ask, as browsers name them; ``*`` stands for all.
 
     Raises:
         UserError: If the checkpoint or the accelerator cannot be used.
@@ -78,7 +84,16 @@ def make_app(
         redoc_url=None,
     )
     app.state.max_pixels = max_pixels
+    # The last added is asked first: figures count preflights, and pages may read refusals.
+    app.add_middleware(HeadAsGet)
     app.add_middleware(Limits, max_bytes=max_bytes, seconds=timeout)
+    if cors:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors,
+            allow_methods=("GET", "HEAD", "POST"),
+            allow_headers=("Content-Type", KEY_HEADER),
+        )
     app.add_middleware(metrics.Metrics)
     _add_api(
         app,
@@ -88,6 +103,18 @@ def make_app(
     )
     _add_pages(app)
     return app
+
+
+class HeadAsGet:
+    """Answers HEAD as GET, of which the HTTP server then sends the headers alone (RFC 9110)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("method") == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self.app(scope, receive, send)
 
 
 def measured(checkpoint: dict[str, Any]) -> dict[str, float]:
@@ -110,7 +137,7 @@ def _keyed(api_key: str) -> Any:
 
     async def authorize(key: Annotated[str | None, KEY] = None) -> None:
         if not secrets.compare_digest((key or "").encode(), api_key.encode()):
-            raise HTTPException(401, "X-API-Key is missing or wrong")
+            raise HTTPException(401, f"{KEY_HEADER} is missing or wrong")
 
     return authorize
 
@@ -190,7 +217,11 @@ def _contents() -> dict[str, Any]:
         "maxItems": SIDE,
         "description": "0 is the background, 255 is ink",
     }
-    image = {"type": "string", "contentEncoding": "base64", "description": "a picture's file"}
+    image = {
+        "type": "string",
+        "contentEncoding": "base64",
+        "description": "a picture's file; its data URL will do as well",
+    }
     file = {"type": "string", "format": "binary", "description": "a picture's file"}
     return {
         "multipart/form-data": {"schema": _object(image=file)},

@@ -8,9 +8,11 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import re
 from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import anyio
 from fastapi import HTTPException, Request
@@ -22,6 +24,8 @@ from mnist_cnn.digits.decode import PictureError, open_pictures
 from mnist_cnn.digits.normalise import SIDE, normalise
 
 logger = logging.getLogger(__name__)
+#: What a data URL (RFC 2397) has in front of the base64, such as a canvas gives it.
+DATA_URL = re.compile(r"\s*data:[^,]*;base64,", re.IGNORECASE)
 
 
 async def read_pixels(request: Request) -> bytes:
@@ -86,9 +90,14 @@ def _from_json(body: bytes) -> bytes | Picture:
     if "pixels" in document:
         return _pixel_bytes(document["pixels"])
     try:
-        return Picture(base64.b64decode("".join(document["image"].split()), validate=True))
-    except (AttributeError, ValueError):
-        raise HTTPException(422, "image must be the base64 of a picture's file") from None
+        text = document["image"]
+        if url := DATA_URL.match(text):
+            text = unquote(text[url.end() :])
+        return Picture(base64.b64decode("".join(text.split()), validate=True))
+    except (AttributeError, TypeError, ValueError):
+        raise HTTPException(
+            422, "image must be a picture's file in base64, or a data URL of that"
+        ) from None
 
 
 def _pixel_bytes(rows: Any) -> bytes:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mnist_cnn.checkpoints.files import (
     CheckpointError,
     check_fits,
+    described_dataset,
     described_model,
     read_checkpoint,
 )
@@ -43,7 +44,8 @@ def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
 
     Returns:
         The model, in evaluation mode on the CPU, and what is known of it: ``net``, its class and
-        arguments, ``test_shifts``, and ``epochs``, the whole ones it was trained for here; of a
+        arguments, ``test_shifts``, ``dataset``, and ``epochs``, the whole ones it was trained for
+        here; of a
         ``.safetensors`` file all that `mnist_cnn.export.describe_model` says, ``test_accuracy``
         among it.
 
@@ -63,4 +65,5 @@ def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
     check_fits(checkpoint, model, path)
     model.load_state_dict(checkpoint["state_dict"])
     facts = described | {"epochs": epochs_trained(checkpoint)} | checkpoint.get("metadata", {})
+    facts["dataset"] = described_dataset(checkpoint)
     return model.eval(), facts

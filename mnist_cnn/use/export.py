@@ -25,6 +25,7 @@ from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.errors import UserError
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import EnsembleCNN, describe
+from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 
 CHECKED = 1000  # test images on which an exported file must agree with its checkpoint
@@ -49,7 +50,7 @@ def export(
         checkpoints: The files, of this project's nets.
         kind: A name in `FORMATS`.
         out: Where to write.
-        data_dir: Folder of MNIST, which is fetched if it is not there.
+        data_dir: Folder of the model's data set, which is fetched if it is not there.
 
     Returns:
         The metadata in the file.
@@ -70,7 +71,7 @@ def export(
         raise ExportError(f"--out {out}: cannot be written: {error.strerror}") from error
     with folder:
         temporary = Path(folder.name) / f"model{SUFFIXES[kind]}"
-        data = MNISTDataModule(str(data_dir))
+        data = MNISTDataModule(str(data_dir), dataset=facts["dataset"])
         data.prepare_data()
         data.setup()
         images, labels = data.test_set.images, data.test_set.labels
@@ -95,18 +96,22 @@ def load_ensemble(
     """The model of a checkpoint, or one that averages the probabilities of several; and its facts.
 
     Raises:
-        CheckpointError: If one cannot be used, or they differ in ``test_shifts``.
+        CheckpointError: If one cannot be used, or they differ in ``test_shifts`` or data set.
     """
     models, facts = zip(*map(load_classifier, checkpoints), strict=True)
     if len(models) == 1:
         return models[0], facts[0]
     (shifts, *others) = {model.test_shifts for model in models}
-    if others:
-        raise CheckpointError("the checkpoints of an ensemble must have the same test_shifts")
+    (dataset, *further) = {fact["dataset"] for fact in facts}
+    if others or further:
+        raise CheckpointError(
+            "the checkpoints of an ensemble must have the same test_shifts and data set"
+        )
     ensemble = EnsembleCNN([model.net for model in models])
     model = MNISTClassifier(ensemble, test_shifts=shifts).eval()
     epochs = sum(int(fact["epochs"]) for fact in facts)
-    return model, {"net": describe(ensemble), "test_shifts": shifts, "epochs": epochs}
+    described = {"net": describe(ensemble), "test_shifts": shifts, "dataset": dataset}
+    return model, described | {"epochs": epochs}
 
 
 def describe_model(facts: dict[str, Any], test_accuracy: float) -> dict[str, str]:
@@ -116,6 +121,7 @@ def describe_model(facts: dict[str, Any], test_accuracy: float) -> dict[str, str
         "net": json.dumps(facts["net"]),
         "test_shifts": json.dumps(facts["test_shifts"]),
         "epochs": str(facts["epochs"]),
+        "dataset": facts["dataset"],
         "test_accuracy": str(test_accuracy),
         "input": "images: (N, 28, 28) uint8, ink bright on dark, 0 is the background",
         "normalisation": "inside: divided by 255",
@@ -220,13 +226,18 @@ def main(args: Sequence[str]) -> None:
     )
     parser.add_argument(
         "checkpoint",
+        type=user_path,
         nargs="*",
         default=[str(BUNDLED)],
         help="of one of this project's nets; several: their ensemble, which averages probabilities",
     )
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="kind of file")
-    parser.add_argument("--out", required=True, metavar="FILE", help="where to write it")
-    parser.add_argument("--data_dir", default="data", help="folder of MNIST (%(default)s)")
+    parser.add_argument(
+        "--out", type=user_path, required=True, metavar="FILE", help="where to write it"
+    )
+    parser.add_argument(
+        "--data_dir", type=user_path, default="data", help="folder of MNIST (%(default)s)"
+    )
     given = parser.parse_args(args)
     metadata = export(given.checkpoint, given.format, given.out, given.data_dir)
     print(f"{given.out}: {Path(given.out).stat().st_size / 1e6:.1f} MB, {given.format}")

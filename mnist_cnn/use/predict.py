@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import io
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -15,9 +15,12 @@ from torch import Tensor
 
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.digits.files import Page, find_files, read_files
-from mnist_cnn.errors import UserError
+from mnist_cnn.errors import UserError, warn
+from mnist_cnn.mnist_files import class_names
+from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
-from mnist_cnn.use.tables import NO_TEXT, check_place, write_table
+from mnist_cnn.use.former_predict import PICTURES, todays
+from mnist_cnn.use.tables import check_place, write_table
 
 SHOWN = 50  # rows of the table in the terminal
 BATCH = 250  # pictures that are computed at once
@@ -33,7 +36,8 @@ def takes(arguments: Sequence[str]) -> bool:
     Without pictures, Lightning's own ``predict`` takes MNIST's test images.
     """
     if any(argument.startswith(LIGHTNINGS) for argument in arguments):
-        return not arguments[0].startswith("-")  # begins with a picture: these are a mistake
+        # Those that begin with a picture are a mistake.
+        return not arguments[0].startswith("-") or todays(arguments) is not None
     given = _parser(pictures="*").parse_known_args(arguments)[0]
     return bool(given.pictures or given.out or given.accelerator) or given.test_shifts is not None
 
@@ -44,15 +48,18 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: If no picture can be used, or an option.
     """
+    if arguments[0].startswith("-") and (now := todays(arguments)):
+        warn(f"{PICTURES} is the former form of: mnist-cnn predict {shlex.join(now)}")
+        arguments = now
     parser = _parser()
     # Options may stand between pictures; that way of parsing loses what follows a `--`.
     parse = parser.parse_args if "--" in arguments else parser.parse_intermixed_args
     given = parse(arguments)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # its encoding may lack letters of a file's name
-        sys.stdout.reconfigure(errors=NO_TEXT)
     if given.out is not None:
         check_place("--out", given.out)
-    classify = Probabilities(load_classifier(given.ckpt_path)[0])
+    model, facts = load_classifier(given.ckpt_path)
+    names = [] if facts["dataset"] == "MNIST" else class_names(facts["dataset"])
+    classify = Probabilities(model)
     classify.to(device(given.accelerator or "auto"))
     if given.test_shifts is not None:
         classify.test_shifts = given.test_shifts
@@ -70,10 +77,10 @@ def main(arguments: Sequence[str]) -> None:
     if not pages:
         raise UserError(f"none of {len(failed)} pictures can be used")
     probabilities = torch.cat(answers)
-    print(*_table(pages, probabilities), sep="\n")
+    print(*_table(pages, probabilities, names), sep="\n")
     if given.out is not None:
         keys = [{"file": page.file, "page": page.page} for page in pages]
-        write_table(Path(given.out), keys, probabilities)
+        write_table(Path(given.out), keys, probabilities, names)
         print(f"{len(pages)} predictions: {given.out}")
     if failed:
         sys.exit(SOME_FAILED)
@@ -111,9 +118,25 @@ def _parser(pictures: str = "+") -> argparse.ArgumentParser:
         "status: 2 if no picture could be used, 3 if some could not.",
     )
     add = parser.add_argument
-    add("pictures", nargs=pictures, metavar="PICTURES", help="files, folders or glob patterns")
-    add("--ckpt_path", default=str(BUNDLED), help="the model (default: the included one)")
-    add("--out", metavar="FILE", help="where to write the table as well: .csv or .json")
+    add(
+        "pictures",
+        type=user_path,
+        nargs=pictures,
+        metavar="PICTURES",
+        help="files, folders or glob patterns",
+    )
+    add(
+        "--ckpt_path",
+        type=user_path,
+        default=str(BUNDLED),
+        help="the model (default: the included one)",
+    )
+    add(
+        "--out",
+        type=user_path,
+        metavar="FILE",
+        help="where to write the table as well: .csv or .json",
+    )
     add(
         "--test_shifts",
         type=int,
@@ -124,7 +147,7 @@ def _parser(pictures: str = "+") -> argparse.ArgumentParser:
     )
     add(
         "--accelerator",
-        choices=("auto", "cpu", "gpu"),
+        choices=("auto", "cpu", "gpu", "cuda", "mps"),
         help="where to compute (default: auto, on a GPU if there is one)",
     )
     return parser
@@ -135,15 +158,18 @@ def _batches(pages: Iterator[Page]) -> Iterator[list[Page]]:
         yield batch
 
 
-def _table(pages: list[Page], probabilities: Tensor) -> list[str]:
-    """Lines for the terminal."""
+def _table(pages: list[Page], probabilities: Tensor, class_names: list[str]) -> list[str]:
+    """Lines for the terminal; without names of the classes where they are the digits."""
     names = [page.name for page in pages[:SHOWN]]
     width = max(len(name) for name in names)
     classes = "".join(f"{digit:7}" for digit in range(probabilities.shape[1]))
-    lines = [f"{'file':{width}}  digit  confidence{classes}"]
+    named = "  class" if class_names else ""
+    lines = [f"{'file':{width}}  digit  confidence{classes}{named}"]
     for name, row in zip(names, probabilities, strict=False):
         figures = "".join(f"{p:7.3f}" for p in row.tolist())
-        lines.append(f"{name:{width}}  {int(row.argmax()):5}  {float(row.max()):10.4f}{figures}")
+        digit = int(row.argmax())
+        named = f"  {class_names[digit]}" if class_names else ""
+        lines.append(f"{name:{width}}  {digit:5}  {float(row.max()):10.4f}{figures}{named}")
     if len(pages) > SHOWN:
         lines.append(f"... and {len(pages) - SHOWN} more: --out FILE has them all")
     return lines

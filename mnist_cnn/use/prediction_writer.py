@@ -9,7 +9,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mnist_cnn.training.trainer_state import gather, log_dir
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.training.trainer_state import datamodule, gather, log_dir
 from mnist_cnn.use.tables import check_suffix, write_table
 
 
@@ -51,5 +52,10 @@ class PredictionWriter(Callback):
             shares = [share for batch in zip(*by_rank, strict=True) for share in batch]
             probabilities = torch.cat(shares)
             path = Path(self.path or (log_dir(trainer) or Path()) / "predictions.csv")
-            write_table(path, [{"index": i} for i in range(len(probabilities))], probabilities)
+            data = datamodule(trainer)
+            names: list[str] = []
+            if isinstance(data, MNISTDataModule) and data.dataset != "MNIST":
+                names = data.class_names
+            keys = [{"index": i} for i in range(len(probabilities))]
+            write_table(path, keys, probabilities, names)
             print(f"{len(probabilities)} predictions: {path}", flush=True)

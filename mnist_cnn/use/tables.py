@@ -6,6 +6,7 @@ import contextlib
 import csv
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,21 @@ def check_place(flag: str, path: str) -> None:
         raise UserError(f"{flag} {path}: cannot be written: {error.strerror}") from error
 
 
-def write_table(path: Path, keys: Keys, probabilities: Tensor) -> None:
+def write_table(path: Path, keys: Keys, probabilities: Tensor, names: Sequence[str] = ()) -> None:
     """Write a row for each prediction: what names it, digit, confidence, ten probabilities.
 
     Args:
         path: CSV or JSON by its suffix.
         keys: What names each of N rows; the same names in all.
         probabilities: (N, 10).
+        names: Of the classes, for a column of their own: not those of digits.
 
     Raises:
         UserError: If the file cannot be written.
     """
+    if names:
+        answers = probabilities.argmax(dim=1).tolist()
+        keys = [key | {"class": names[i]} for key, i in zip(keys, answers, strict=True)]
     write = _write_json if path.suffix.lower() == ".json" else _write_csv
     temporary = path.with_name(f".{path.name}.tmp")
     try:

@@ -1,0 +1,116 @@
+"""What jsonargparse's help and messages leave out: the classes there are, the line of a file."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from mnist_cnn import config_files
+from mnist_cnn.nets import NETS
+from mnist_cnn.training.augment import Augmentation
+
+#: By setting, those that are named without their module: the package's, or all of a kind.
+CLASSES: dict[str, tuple[type, ...]] = {
+    "model.net": tuple(NETS.values()),
+    "model.optimizer": (Optimizer,),
+    "model.lr_scheduler": (LRScheduler,),
+    "model.augment": (Augmentation,),
+    "trainer.callbacks": (Callback,),
+    "trainer.logger": (Logger,),
+}
+#: How jsonargparse's messages quote a class that is not there.
+NOT_THERE = re.compile(
+    r"import path string: ([\w.]+)"
+    r"|class_path '([\w.]+)':\s+(?:No module|module)"
+    r"|callable class: (?:No module|module).*Got value: ([\w.]+)",
+    re.DOTALL,
+)
+#: How jsonargparse's messages quote a setting, and one of a class's within.
+QUOTED = re.compile(r"Parser key \"([\w.]+)\"|does not accept option '([\w.]+)'")
+INNER = re.compile(r"Option '(\w+)' is not accepted")
+
+
+def names(setting: str) -> list[str]:
+    """The names of the classes for a setting; of all classes, for one that is not in `CLASSES`."""
+    bases = CLASSES.get(setting) or [base for bases in CLASSES.values() for base in bases]
+    found = (cls for base in bases for cls in _subclasses(base) or [base])
+    return sorted({cls.__name__ for cls in found if not cls.__name__.startswith("_")})
+
+
+def _subclasses(base: type) -> list[type]:
+    direct: list[type] = base.__subclasses__()
+    return [cls for sub in direct for cls in (sub, *_subclasses(sub))]
+
+
+def listing(arguments: Sequence[str]) -> str | None:
+    """What ``--model.net.help`` and its like ask for, where no class is named after it."""
+    for argument, value in zip(arguments, [*arguments[1:], "-"], strict=True):
+        setting = argument.removeprefix("--").removesuffix(".help")
+        if argument == f"--{setting}.help" and setting in CLASSES and value.startswith("-"):
+            known = names(setting)
+            return (
+                f"Classes for --{setting}: {', '.join(known)}; and your own, by import path.\n"
+                f"The settings of one: {argument} {known[-1]}"
+            )
+    return None
+
+
+def meant(message: str) -> str:
+    """What to add to a message of jsonargparse's about a class that is not there.
+
+    >>> meant('Parser key "model.optimizer": Expected a dot import path string: Adm')
+    '; did you mean Adam?'
+    """
+    if not (found := NOT_THERE.search(message)):
+        return ""
+    module, _, name = next(filter(None, found.groups())).rpartition(".")
+    key = re.search(r'Parser key "([\w.]+)"', message)
+    setting = key[1] if key else ""
+    there = {other.lower(): other for other in names(setting)}
+    if module in sys.modules:
+        classes = [n for n, value in vars(sys.modules[module]).items() if isinstance(value, type)]
+        there |= {other.lower(): f"{module}.{other}" for other in classes}
+    if near := difflib.get_close_matches(name.lower(), there, n=1):
+        return f"; did you mean {there[near[0]]}?"
+    return f"; --{setting}.help lists those that there are" if setting in CLASSES else ""
+
+
+def where(message: str, arguments: Sequence[str]) -> str:
+    """Which line of which configuration a message is about, if of any: " (mine.yaml, line 3)".
+
+    Args:
+        message: It quotes a setting by its key.
+        arguments: Of the command line. What they set themselves, no configuration did.
+    """
+    if not (quoted := QUOTED.search(message)):
+        return ""
+    key = quoted[1] or quoted[2]
+    given = (argument.removeprefix("--").partition("=")[0] for argument in arguments)
+    if any(name == key or name.startswith((f"{key}.", f"{key}+")) for name in given):
+        return ""
+    inner = INNER.search(message)
+    for name in filter(os.path.isfile, reversed(config_files.named(arguments))):
+        node = yaml.compose(Path(name).read_text(encoding="utf-8"))
+        for path in ([key, "init_args", inner[1]] if inner else [], [key]):
+            if path and (line := _line(node, ".".join(path).split("."))):
+                return f" ({name}, line {line})"
+    return ""
+
+
+def _line(node: yaml.Node, path: list[str]) -> int | None:
+    """The line, from 1, of a setting in a configuration; None if it is not there."""
+    first, *rest = path
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if key.value == first:
+            return _line(value, rest) if rest else key.start_mark.line + 1
+    return None
