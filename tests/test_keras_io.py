@@ -424,7 +424,7 @@ def test_weights_alone_are_given_an_activation(
     theirs = keras.Sequential([keras.Input((28, 28, 1)), *chain])
     theirs.save_weights(tmp_path / "x.weights.h5")
     lines: list[str] = []
-    take = {"checkpoint": tmp_path / "x.ckpt", "tell": lines.append}
+    take: dict[str, Any] = {"checkpoint": tmp_path / "x.ckpt", "tell": lines.append}
     model = import_keras(tmp_path / "x.weights.h5", **take)
     assert "relu" in lines[0]
     images = mnist.test_set.images[:50]

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import CheckpointError, read_checkpoint
 from mnist_cnn.keras_io.files import KerasFileError, KerasModel, read, write
-from mnist_cnn.keras_io.layers import make_net, spec_from_layers
+from mnist_cnn.keras_io.layers import spec_from_layers
 from mnist_cnn.keras_io.layouts import like, to_keras, to_torch, variables, weighted
 from mnist_cnn.keras_io.models import model_of
 from mnist_cnn.keras_io.optimizers import KerasOptimizer
+from mnist_cnn.keras_io.specs import make_net
 from mnist_cnn.keras_io.weights_only import spec_from_weights
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets.sequential import ACTIVATIONS

@@ -1,75 +1,19 @@
-"""Keras's layers as those of this project's nets.
-
-Between the two stands a spec: the list of layers that `SequentialCNN` takes.
-"""
+"""Keras's layers as a spec: the list of layers that `SequentialCNN` takes."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import torch
-from torch import nn
-
-from mnist_cnn.errors import UserError
 from mnist_cnn.keras_io.files import KerasFileError, Layer
-from mnist_cnn.nets import KerasCNN, SequentialCNN
+from mnist_cnn.keras_io.specs import GLOBAL_POOLS, POOLS, WEIGHTED, Spec
 from mnist_cnn.nets.sequential import ACTIVATIONS
 
-Spec = list[dict[str, Any]]
 INPUTS = ([28, 28, 1], [28, 28], [784])
-#: A first layer that multiplies by less makes small numbers of bytes.
+#: A first Rescaling by less is of pixels from 0 to 255.
 LEAST_SCALE = 1 / 25
-
 #: How settings end that change training alone, and have no counterpart here.
 FOR_TRAINING = ("_regularizer", "_constraint")
-
-
-def classic(
-    filters: tuple[int, int],
-    hidden: int,
-    conv_dropout: float,
-    dense_dropout: float,
-    num_classes: int,
-) -> Spec:
-    """KerasCNN, layer by layer."""
-    spec: Spec = [{"conv": f, "kernel": [3, 3], "activation": "relu"} for f in filters]
-    spec += [{"max_pool": [2, 2]}, {"dropout": conv_dropout}, {"flatten": True}]
-    spec += [{"dense": hidden, "activation": "relu"}, {"dropout": dense_dropout}]
-    spec += [{"dense": num_classes}]
-    return [layer for layer in spec if layer != {"dropout": 0.0}]
-
-
-def make_net(spec: Spec) -> nn.Module:
-    """The net of these layers: KerasCNN where they are its, SequentialCNN otherwise.
-
-    Raises:
-        KerasFileError: If the layers do not fit each other, or do not end in 10 logits.
-    """
-    try:
-        net = _classic_net(spec) or SequentialCNN(spec)
-    except UserError as error:
-        raise KerasFileError(str(error)) from error
-    with torch.inference_mode():
-        _, *shape = net.eval()(torch.zeros(1, 1, 28, 28)).shape
-    if shape != [10]:
-        raise KerasFileError(
-            "the last layer must give 10 numbers, one for each digit, as Dense(10) does; it gives "
-            f"numbers of the shape {tuple(shape)}"
-        )
-    return net.train()
-
-
-def _classic_net(spec: Spec) -> KerasCNN | None:
-    convs = [layer["conv"] for layer in spec if "conv" in layer]
-    units = [layer["dense"] for layer in spec if "dense" in layer]
-    if len(convs) == len(units) == 2:
-        flat = spec.index({"flatten": True}) if {"flatten": True} in spec else 0
-        rates = [sum(x.get("dropout", 0.0) for x in part) for part in (spec[:flat], spec[flat:])]
-        arguments = ((convs[0], convs[1]), units[0], rates[0], rates[1], units[1])
-        if classic(*arguments) == spec:
-            return KerasCNN(*arguments)
-    return None
 
 
 def spec_from_layers(layers: list[Layer]) -> tuple[Spec, list[str]]:
@@ -143,7 +87,8 @@ class Chain:
             self._need_axes(kind, config)
             self.spec += _translate(kind, config)
         lost = [name for name in config if name.endswith(FOR_TRAINING) and config[name]]
-        lost += [] if config.get("trainable", True) else ["trainable=False"]
+        if kind in WEIGHTED and not config.get("trainable", True):
+            lost.append("trainable=False")
         if lost:
             self.lines.append(f"Not imported, of layer {config['name']}: {', '.join(lost)}.")
         self.is_input = self.is_input and kind == "Reshape"
@@ -233,10 +178,6 @@ def _translate(kind: str, config: dict[str, Any]) -> Spec:
     if kind == "Activation":
         return [_options(config)] if _options(config) else []
     raise KerasFileError("this kind of layer is not supported")
-
-
-POOLS = {"MaxPooling2D": "max_pool", "AveragePooling2D": "avg_pool"}
-GLOBAL_POOLS = {"GlobalMaxPooling2D": "max", "GlobalAveragePooling2D": "avg"}
 
 
 def _window(config: dict[str, Any], default: list[int]) -> dict[str, Any]:

@@ -6,21 +6,20 @@ Source: ``keras.src.models.functional`` and ``keras.src.models.sequential``, 3.1
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import nn
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.keras_io.files import Layer, described
-from mnist_cnn.keras_io.layers import GLOBAL_POOLS, POOLS, Spec, classic
 from mnist_cnn.keras_io.layouts import to_keras, variables, weighted
+from mnist_cnn.keras_io.specs import WEIGHTED, Spec, classic, layers_from_spec
 from mnist_cnn.nets import EnsembleCNN, FastCNN, KerasCNN, RecordCNN, SequentialCNN
 from mnist_cnn.nets.ensemble import corners
 from mnist_cnn.nets.fast_cnn import MEAN, STD
 from mnist_cnn.nets.layers import BatchNorm
 
-WEIGHTED = ("Conv2D", "Dense", "BatchNormalization")
 IMAGE = {"batch_shape": [None, 28, 28, 1], "dtype": "float32", "name": "image"}
 Tensor = tuple[str, int, int]  # a layer's name, which of its calls, which of that one's outputs
 
@@ -202,45 +201,3 @@ MODELS: dict[type[nn.Module], Callable[[Any], Model]] = {
 def name_of(net: nn.Module) -> str:
     """A net's class, in Keras's way of writing names."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(net).__name__).lower()
-
-
-def layers_from_spec(spec: Spec) -> Iterator[Layer]:
-    """The layers of a spec as Keras's, with a softmax at the end."""
-    layers = [_layer_of_spec(layer) for layer in spec]
-    kind, last = layers[-1]
-    if kind == "Dense" and last["activation"] == "linear":
-        last["activation"] = "softmax"
-    else:
-        layers.append(("Softmax", {}))
-    for number, (kind, config) in enumerate(layers):
-        name = f"{kind.lower()}_{number}"
-        yield described("keras.layers", kind, {"name": name, **config})
-
-
-def _layer_of_spec(layer: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """A layer of a spec as one of Keras's: its kind and its settings."""
-    activation = {"activation": layer.get("activation", "linear")}
-    weights = activation | {"use_bias": layer.get("bias", True)}
-    window = {"padding": layer.get("padding", "valid")}
-    if "conv" in layer:
-        size = layer.get("kernel", [3, 3])
-        window |= {"kernel_size": size, "strides": layer.get("stride", [1, 1])}
-        return "Conv2D", {"filters": layer["conv"], **window, **weights}
-    if "dense" in layer:
-        return "Dense", {"units": layer["dense"], **weights}
-    for kind, name in POOLS.items():
-        if name in layer:
-            size = layer[name]
-            return kind, {"pool_size": size, "strides": layer.get("stride", size), **window}
-    for kind, name in GLOBAL_POOLS.items():
-        if layer.get("global_pool") == name:
-            return kind, {}
-    if layer.get("batch_norm"):
-        return "BatchNormalization", {k: layer[k] for k in ("momentum", "epsilon") if k in layer}
-    if "rescale" in layer:
-        return "Rescaling", {"scale": layer["rescale"], "offset": layer.get("offset", 0)}
-    if "dropout" in layer:
-        return "Dropout", {"rate": layer["dropout"]}
-    if layer.get("flatten"):
-        return "Flatten", {}
-    return "Activation", activation

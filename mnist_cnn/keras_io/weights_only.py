@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mnist_cnn.keras_io.files import KerasFileError, KerasModel, kind_of
-from mnist_cnn.keras_io.layers import Spec
+from mnist_cnn.keras_io.specs import Spec
 
 KNOWN = {"conv2d", "dense", "max_pooling2d", "dropout", "flatten", "input_layer", "softmax"}
 

@@ -42,6 +42,7 @@ def export(
     kind: str,
     out: str | Path,
     data_dir: str | Path = "data",
+    opset: int | None = None,
 ) -> dict[str, str]:
     """Write a checkpoint's model, or the ensemble of several, in another format, and check it.
 
@@ -50,14 +51,19 @@ def export(
         kind: A name in `FORMATS`.
         out: Where to write.
         data_dir: Folder of MNIST, which is fetched if it is not there.
+        opset: Version of ONNX's operators; by default torch's choice. For ONNX only.
 
     Returns:
         The metadata in the file.
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
-        ExportError: If `out` cannot be written, a package is missing, or the answers differ.
+        ExportError: If `out` cannot be written, a package is missing, the answers differ, or the
+            model cannot be written with this `opset`.
     """
+    if opset is not None and kind != "onnx":
+        raise ExportError(f"--opset {opset} is for --format onnx, not {kind}")
+    options = {} if opset is None else {"opset": opset}
     model, facts = load_ensemble(checkpoints)
     write, read = FORMATS[kind]
     out = Path(out)
@@ -78,7 +84,7 @@ def export(
         accuracy = float((expected.argmax(dim=1) == labels).float().mean())
         metadata = describe_model(facts, round(accuracy, 4))
         try:
-            write(model, temporary, metadata)
+            write(model, temporary, metadata, **options)
             predict = read(temporary)
         except ImportError as error:
             raise ExportError(
@@ -151,7 +157,7 @@ def _write_program(model: MNISTClassifier) -> torch.export.ExportedProgram:
     module = module.to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 28, 28, dtype=torch.uint8)  # a 1 would be taken for a constant
     return torch.export.export(
-        module, (example,), dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}}
+        module, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
     )
 
 
@@ -165,7 +171,9 @@ def _read_torch(path: Path) -> Predict:
     return torch.export.load(path).module()
 
 
-def _write_onnx(model: MNISTClassifier, path: Path, metadata: dict[str, str]) -> None:
+def _write_onnx(
+    model: MNISTClassifier, path: Path, metadata: dict[str, str], opset: int | None = None
+) -> None:
     import onnx
     import onnxscript  # noqa: F401  # torch.onnx names no package when it is missing
 
@@ -227,8 +235,9 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="kind of file")
     parser.add_argument("--out", required=True, metavar="FILE", help="where to write it")
     parser.add_argument("--data_dir", default="data", help="folder of MNIST (%(default)s)")
+    parser.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators")
     given = parser.parse_args(args)
-    metadata = export(given.checkpoint, given.format, given.out, given.data_dir)
+    metadata = export(given.checkpoint, given.format, given.out, given.data_dir, given.opset)
     print(f"{given.out}: {Path(given.out).stat().st_size / 1e6:.1f} MB, {given.format}")
     for name, text in metadata.items():
         print(f"  {name}: {text}")
