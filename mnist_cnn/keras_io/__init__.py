@@ -17,7 +17,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from mnist_cnn.checkpoints.classifier import load_classifier
-from mnist_cnn.checkpoints.files import CheckpointError, read_checkpoint
+from mnist_cnn.checkpoints.files import BUNDLED, CheckpointError, read_checkpoint
 from mnist_cnn.keras_io.files import KerasFileError, KerasModel, read, write
 from mnist_cnn.keras_io.layers import spec_from_layers
 from mnist_cnn.keras_io.layouts import like, to_keras, to_torch, variables, weighted
@@ -201,7 +201,12 @@ def main(arguments: list[str]) -> None:
         help="between the layers of a .weights.h5, which does not name it (relu)",
     )
     out = commands.add_parser("export-keras", help="make a Keras model of a checkpoint")
-    out.add_argument("checkpoint", help="checkpoint of one of this project's nets")
+    out.add_argument(
+        "checkpoint",
+        nargs="?",
+        default=str(BUNDLED),
+        help="of one of this project's nets; by default the included model",
+    )
     out.add_argument("--out", required=True, metavar="KERAS", help=".keras file to write")
     options = parser.parse_args(arguments)
     if options.command == "import-keras":

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -177,17 +178,34 @@ def _write_onnx(
     import onnx
     import onnxscript  # noqa: F401  # torch.onnx names no package when it is missing
 
+    for library in ("torch.onnx", "onnxscript"):  # what they warn of is an error below
+        logging.getLogger(library).setLevel(logging.ERROR)
     program = torch.onnx.export(
         _write_program(model),
         dynamo=True,
         input_names=["images"],
         output_names=["probabilities"],
+        opset_version=opset,
         verbose=False,
     )
     assert program is not None  # with dynamo=True
     proto = program.model_proto
+    (found,) = [x.version for x in proto.opset_import if not x.domain]
+    if opset not in (None, found):
+        raise ExportError(
+            f"--opset {opset}: torch cannot write this model with it, but with {found}"
+        )
+    _name_batch_axis(proto.graph)
     onnx.helper.set_model_props(proto, metadata)
     onnx.save(proto, path)
+
+
+def _name_batch_axis(graph: Any) -> None:
+    """Call the only axis of any length by its name, which torch numbers."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = "batch"
 
 
 def _read_onnx(path: Path) -> Predict:
@@ -235,7 +253,9 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="kind of file")
     parser.add_argument("--out", required=True, metavar="FILE", help="where to write it")
     parser.add_argument("--data_dir", default="data", help="folder of MNIST (%(default)s)")
-    parser.add_argument("--opset", type=int, metavar="N", help="version of ONNX's operators")
+    parser.add_argument(
+        "--opset", type=int, metavar="N", help="version of ONNX's operators, 18 or newer"
+    )
     given = parser.parse_args(args)
     metadata = export(given.checkpoint, given.format, given.out, given.data_dir, given.opset)
     print(f"{given.out}: {Path(given.out).stat().st_size / 1e6:.1f} MB, {given.format}")
