@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mnist_cnn.model import MNISTClassifier
     from mnist_cnn.nets import EnsembleCNN, FastCNN, KerasCNN, RecordCNN, SequentialCNN
     from mnist_cnn.training.adadelta import Adadelta
-    from mnist_cnn.use.classifier import load_classifier
+    from mnist_cnn.checkpoints.classifier import load_classifier
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,7 +36,7 @@ _ELSEWHERE = {
     "BUNDLED": "mnist_cnn.checkpoints.files",
     "MNISTClassifier": "mnist_cnn.model",
     "MNISTDataModule": "mnist_cnn.data",
-    "load_classifier": "mnist_cnn.use.classifier",
+    "load_classifier": "mnist_cnn.checkpoints.classifier",
 }
 
 

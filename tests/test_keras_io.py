@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -172,7 +174,7 @@ def test_the_classic_stack_goes_in_and_out(
         np.testing.assert_array_equal(ours, original)
 
 
-#: Layers of other models, given ``keras.layers``.
+#: Layers of other models, given ``keras.layers``. What comes first says of which images.
 VARIANTS: dict[str, Callable[[Any], list[Any]]] = {
     "softmax on its own": lambda layers: [
         layers.Conv2D(3, 5),
@@ -209,6 +211,78 @@ VARIANTS: dict[str, Callable[[Any], list[Any]]] = {
         layers.Activation("relu"),
         layers.Dense(10),
     ],
+    "the beginner's": lambda layers: [
+        layers.Input((28, 28)),
+        layers.Flatten(),
+        layers.Dense(16, activation="relu"),
+        layers.Dropout(0.2),
+        layers.Dense(10, activation="softmax"),
+    ],
+    "of rows": lambda layers: [
+        layers.Input((784,)),
+        layers.BatchNormalization(),
+        layers.Dense(8, activation="relu"),
+        layers.BatchNormalization(center=False),
+        layers.Dense(10, activation="softmax"),
+    ],
+    "classic, reshaped": lambda layers: [
+        layers.Input((28, 28)),
+        layers.Reshape((28, 28, 1)),
+        layers.Conv2D(3, 3, activation="relu"),
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Reshape((-1,)),
+        layers.Dense(8, activation="relu"),
+        layers.Dense(10, activation="softmax"),
+    ],
+    "classic, of bytes": lambda layers: [
+        layers.Rescaling(1 / 255),
+        layers.Conv2D(3, 3, activation="relu"),
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dense(8, activation="relu"),
+        layers.Dense(10, activation="softmax"),
+    ],
+    "rescaled from 0 to 1": lambda layers: [
+        layers.Rescaling(2, offset=-1),
+        layers.Conv2D(3, 3, strides=2, activation="relu"),
+        layers.Rescaling(0.01, offset=0.5),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+    ],
+    "batch normalisation": lambda layers: [
+        layers.Conv2D(4, 3, use_bias=False),
+        layers.BatchNormalization(scale=False),
+        layers.Activation("relu"),
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.BatchNormalization(momentum=0.9, epsilon=1e-5),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+    ],
+    "averages": lambda layers: [
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.AveragePooling2D((2, 3), strides=(2, 1)),
+        layers.Conv2D(5, 3, activation="relu"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(10, activation="softmax"),
+    ],
+    "no dense layer": lambda layers: [
+        layers.Conv2D(4, 3, strides=3, activation="relu"),
+        layers.Conv2D(10, 1),
+        layers.GlobalMaxPooling2D(),
+        layers.Softmax(),
+    ],
+    "same": lambda layers: [
+        layers.Conv2D(3, (4, 3), strides=(3, 2), padding="same", activation="tanh"),
+        layers.Conv2D(4, 2, padding="same", activation="tanh"),
+        layers.MaxPooling2D((2, 3), padding="same", strides=1),
+        layers.AveragePooling2D(3, strides=1, padding="same"),
+        layers.MaxPooling2D(2, padding="same"),
+        layers.Flatten(),
+        layers.Dense(10, activation="softmax"),
+    ],
     "classic without dropout": lambda layers: [
         layers.Conv2D(3, 3, activation="relu"),
         layers.Conv2D(4, 3, activation="relu"),
@@ -220,38 +294,78 @@ VARIANTS: dict[str, Callable[[Any], list[Any]]] = {
 }
 
 
+def built(keras: Any, name: str, functional: bool = False) -> Any:
+    """One of `VARIANTS` with random weights, biases and statistics too."""
+    first, *layers = VARIANTS[name](keras.layers)
+    if hasattr(first, "call"):
+        first, layers = keras.Input((28, 28, 1)), [first, *layers]
+    if functional:
+        x = first
+        for layer in layers:
+            x = layer(x)
+        model = keras.Model(first, x)
+    else:
+        model = keras.Sequential([first, *layers])
+    random = np.random.default_rng(0)
+    for weight in model.weights:
+        values = random.normal(size=weight.shape) * 0.2
+        weight.assign(np.abs(values) + 0.5 if "variance" in weight.path else values)
+    return model
+
+
+def answers(keras: Any, model: Any, images: Tensor, name: str = "") -> Any:
+    """Probabilities of a Keras model, whichever form of image it takes."""
+    x = floats(images).reshape(-1, *model.input_shape[1:])
+    output = model.predict(x * 255 if "bytes" in name else x, verbose=0)
+    is_logits = name == "dense only"
+    return torch.from_numpy(output).softmax(dim=1).numpy() if is_logits else output
+
+
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_other_sequential_models_come_in_and_go_out(
+def test_other_models_come_in_and_go_out(
     name: str, suffix: str, keras: Any, mnist: MNISTDataModule, tmp_path: Path
 ) -> None:
-    theirs = keras.Sequential([keras.Input((28, 28, 1)), *VARIANTS[name](keras.layers)])
-    for weight in theirs.weights:  # biases too
-        weight.assign(np.random.default_rng(0).normal(size=weight.shape) * 0.2)
+    theirs = built(keras, name, functional=suffix == ".h5")
     theirs.save(tmp_path / f"x{suffix}")
     model = import_keras(tmp_path / f"x{suffix}", tmp_path / "x.ckpt")
     assert isinstance(model.net, KerasCNN if name.startswith("classic") else SequentialCNN)
     images = mnist.test_set.images[:50]
-    output = theirs.predict(floats(images), verbose=0)
-    if name == "dense only":  # its output is logits
-        output = torch.from_numpy(output).softmax(dim=1).numpy()
-    np.testing.assert_allclose(probabilities(model, images), output, rtol=0, atol=2e-6)
+    expected = answers(keras, theirs, images, name)
+    np.testing.assert_allclose(probabilities(model, images), expected, rtol=0, atol=2e-6)
     export_keras(tmp_path / "x.ckpt", tmp_path / "out.keras")
-    back = keras.models.load_model(tmp_path / "out.keras").predict(floats(images), verbose=0)
-    np.testing.assert_allclose(back, output, rtol=0, atol=2e-6)
+    back = keras.models.load_model(tmp_path / "out.keras")
+    np.testing.assert_allclose(answers(keras, back, images), expected, rtol=0, atol=2e-6)
+
+
+def test_a_functional_chain_comes_in(keras: Any, mnist: MNISTDataModule, tmp_path: Path) -> None:
+    theirs = built(keras, "batch normalisation", functional=True)
+    theirs.save(tmp_path / "x.keras")
+    images = mnist.test_set.images[:50]
+    expected = answers(keras, theirs, images)
+    model = import_keras(tmp_path / "x.keras", tmp_path / "x.ckpt")
+    np.testing.assert_allclose(probabilities(model, images), expected, rtol=0, atol=2e-6)
+
+    def as_keras_2(config: Any) -> None:
+        for before, layer in itertools.pairwise(config["config"]["layers"]):
+            layer["inbound_nodes"] = [[[before["name"], 0, 0, {}]]]
+        config["config"]["output_layers"] = [config["config"]["output_layers"]]
+
+    model = import_keras(rewritten(tmp_path / "x.keras", as_keras_2), tmp_path / "x.ckpt")
+    np.testing.assert_allclose(probabilities(model, images), expected, rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        (
-            lambda k: k.layers.BatchNormalization(name="norm"),
-            "norm.*BatchNormalization.*not supported",
-        ),
-        (lambda k: k.layers.AveragePooling2D(2, name="mean"), "mean.*AveragePooling2D"),
+        (lambda k: k.layers.LayerNormalization(name="norm"), "norm.*LayerNorm.*not supported"),
+        (lambda k: k.layers.BatchNormalization(axis=1, name="rows"), "rows.*axis=1"),
+        (lambda k: k.layers.GlobalMaxPooling2D(keepdims=True, name="top"), "top.*keepdims"),
+        (lambda k: k.layers.Dense(3, name="each"), "each.*3 axes"),
+        (lambda k: k.layers.Reshape((14, 56), name="odd"), r"odd.*\(14, 56\)"),
+        (lambda k: k.layers.Rescaling([2.0], name="list"), r"list.*scale=\[2.0\]"),
         (lambda k: k.layers.Conv2D(3, 3, dilation_rate=2, name="wide"), "wide.*dilation_rate"),
         (lambda k: k.layers.Conv2D(3, 3, activation="gelu", name="g"), "g .*activation gelu"),
-        (lambda k: k.layers.MaxPooling2D(2, padding="same", name="p"), "p .*padding=same"),
         (lambda k: k.layers.ReLU(max_value=6, name="six"), "six.*max_value"),
         (lambda k: k.layers.Softmax(name="early"), "layer flatten.*softmax"),
     ],
@@ -270,18 +384,59 @@ def test_what_is_not_supported_is_refused_by_name(
 
 def test_other_inputs_and_other_kinds_of_models_are_refused(keras: Any, tmp_path: Path) -> None:
     layers = keras.layers
+
+    def refused(model: Any, words: str, name: str = "x.keras") -> None:
+        (model.save_weights if "weights" in name else model.save)(tmp_path / name)
+        with pytest.raises(KerasFileError, match=words):
+            import_keras(tmp_path / name, tmp_path / "x.ckpt")
+
     colour = keras.Sequential([keras.Input((32, 32, 3)), layers.Flatten(), layers.Dense(10)])
-    colour.save(tmp_path / "colour.keras")
-    with pytest.raises(KerasFileError, match=r"\(32, 32, 3\).*\(28, 28, 1\)"):
-        import_keras(tmp_path / "colour.keras", tmp_path / "x.ckpt")
+    refused(colour, r"\(32, 32, 3\).*\(28, 28, 1\)")
     image = keras.Input((28, 28, 1))
-    keras.Model(image, layers.Dense(10)(layers.Flatten()(image))).save(tmp_path / "graph.keras")
-    with pytest.raises(KerasFileError, match="Functional"):
-        import_keras(tmp_path / "graph.keras", tmp_path / "x.ckpt")
+    row = layers.Flatten()(image)
+    both = layers.Add(name="sum")([layers.Dense(10)(row), layers.Dense(10)(row)])
+    refused(keras.Model(image, both), "dense.*Dense.*chains")
+    refused(keras.Model(image, [row, layers.Dense(10)(row)]), "several outputs")
+    for units in (11, 9):
+        end = keras.Sequential([keras.Input((28, 28, 1)), layers.Flatten(), layers.Dense(units)])
+        refused(end, rf"10 numbers.*\({units},\)")
+        refused(end, rf"10 numbers.*\({units},\)", "x.weights.h5")
+    squashed = layers.Dense(10, activation="sigmoid", name="end")(row)
+    refused(keras.Model(image, squashed), "end.*softmax.*sigmoid")
     deep = keras.Sequential([keras.Input((28, 28, 1)), *VARIANTS["deep"](layers)])
-    deep.save_weights(tmp_path / "deep.weights.h5")
-    with pytest.raises(KerasFileError, match=r"model\.save"):
-        import_keras(tmp_path / "deep.weights.h5", tmp_path / "x.ckpt")
+    refused(deep, r"model\.save", "deep.weights.h5")
+
+
+def test_a_folder_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(KerasFileError, match="is a folder; name a"):
+        import_keras(tmp_path, tmp_path / "x.ckpt")
+    (tmp_path / "saved_model.pb").touch()
+    with pytest.raises(KerasFileError, match=r"SavedModel.*save\('model.h5'\)"):
+        import_keras(tmp_path, tmp_path / "x.ckpt")
+
+
+def test_weights_alone_are_given_an_activation(
+    keras: Any, mnist: MNISTDataModule, tmp_path: Path
+) -> None:
+    layers = keras.layers
+    chain = [layers.Conv2D(3, 3, activation="tanh", use_bias=False), layers.Flatten()]
+    chain += [layers.Dense(5, activation="tanh"), layers.Dense(10, activation="softmax")]
+    theirs = keras.Sequential([keras.Input((28, 28, 1)), *chain])
+    theirs.save_weights(tmp_path / "x.weights.h5")
+    lines: list[str] = []
+    take: dict[str, Any] = {"checkpoint": tmp_path / "x.ckpt", "tell": lines.append}
+    model = import_keras(tmp_path / "x.weights.h5", **take)
+    assert "relu" in lines[0]
+    images = mnist.test_set.images[:50]
+    expected = answers(keras, theirs, images)
+    assert np.abs(probabilities(model, images) - expected).max() > 1e-3
+    lines.clear()
+    model = import_keras(tmp_path / "x.weights.h5", activation="tanh", **take)
+    np.testing.assert_allclose(probabilities(model, images), expected, rtol=0, atol=2e-6)
+    assert "relu" not in " ".join(lines)
+    theirs.save(tmp_path / "x.keras")
+    with pytest.raises(KerasFileError, match=r"--activation tanh: .* says which"):
+        import_keras(tmp_path / "x.keras", activation="tanh", **take)
 
 
 @pytest.mark.parametrize("name", ["small.keras", "small.weights.h5", "small.h5"])
@@ -295,17 +450,29 @@ def test_a_damaged_file_is_a_clear_error(name: str, tmp_path: Path) -> None:
         import_keras(tmp_path / "nope.keras", tmp_path / "x.ckpt")
 
 
-def test_weights_that_are_not_those_of_the_layers_are_refused(tmp_path: Path) -> None:
-    with (
-        zipfile.ZipFile(FILES / "small.keras") as old,
-        zipfile.ZipFile(tmp_path / "x.keras", "w") as new,
-    ):
+def rewritten(file: Path, change: Callable[[Any], None]) -> Path:
+    """A copy of a ``.keras`` file in which a configuration was changed."""
+    copy = file.with_name(f"rewritten_{file.name}")
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(copy, "w") as new:
         config = json.loads(old.read("config.json"))
-        config["config"]["layers"][1]["config"]["filters"] = 5
+        change(config)
         new.writestr("config.json", json.dumps(config))
         new.writestr("model.weights.h5", old.read("model.weights.h5"))
-    with pytest.raises(KerasFileError, match="weights are not those"):
-        import_keras(tmp_path / "x.keras", tmp_path / "x.ckpt")
+    return copy
+
+
+def test_weights_that_are_not_those_of_the_layers_are_refused(tmp_path: Path) -> None:
+    shutil.copy(FILES / "small.keras", tmp_path)
+
+    def fewer(config: Any) -> None:
+        config["config"]["layers"][1]["config"]["filters"] = 5
+
+    def none(config: Any) -> None:
+        config["config"]["layers"][-1]["class_name"] = "Dens"
+
+    for change, words in ((fewer, "weights are not those"), (none, "not supported")):
+        with pytest.raises(KerasFileError, match=words):
+            import_keras(rewritten(tmp_path / "small.keras", change), tmp_path / "x.ckpt")
 
 
 def test_out_and_in_again_is_the_same_to_the_bit(tmp_path: Path) -> None:

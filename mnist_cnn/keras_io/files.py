@@ -14,6 +14,7 @@ import json
 import os
 import re
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.keras_io.optimizers import KerasOptimizer, optimizer_of
 
-Array = NDArray[np.float32]
 Layer = dict[str, Any]  # {"class_name": "Conv2D", "config": {…}}
 
 
@@ -33,23 +34,29 @@ class KerasFileError(UserError):
 
 @dataclass
 class KerasModel:
-    """What a Keras file holds of a sequential model."""
+    """What a Keras file holds of a model."""
 
-    layers: list[Layer] | None  # in order, without the input; None if the file does not say
-    weights: list[list[Array]]  # of each layer that has any, in Keras's layouts
+    layers: list[Layer] | None  # in the order in which an image passes; None if it does not say
+    weights: list[list[NDArray[Any]]]  # of each layer, in Keras's layouts
     groups: list[str] = field(default_factory=list)  # names of all layers, where `layers` is None
-    adadelta: list[Array] | None = None  # squared gradients and updates, after each other
-    optimizer: dict[str, Any] = field(default_factory=dict)  # its configuration
-    iterations: int = 0  # training steps behind the model
+    optimizer: KerasOptimizer = field(default_factory=KerasOptimizer)
 
 
 def read(path: str | Path) -> KerasModel:
     """Read a Keras file of any of the three kinds.
 
     Raises:
-        KerasFileError: If the file is missing, damaged, or not a sequential Keras model.
+        KerasFileError: If the file is missing, damaged, or not of a Keras model that is a chain of
+            layers.
     """
     h5py = _h5py()
+    if (Path(path) / "saved_model.pb").exists():
+        raise KerasFileError(
+            f"{path} is a folder, TensorFlow's SavedModel; the Keras 2 that wrote it makes a file "
+            f"of it: keras.models.load_model({str(path)!r}).save('model.h5')"
+        )
+    if Path(path).is_dir():
+        raise KerasFileError(f"{path} is a folder; name a .keras, .weights.h5 or .h5 file")
     if not Path(path).is_file():
         raise KerasFileError(f"{path}: there is no such file")
     try:
@@ -57,22 +64,27 @@ def read(path: str | Path) -> KerasModel:
             with zipfile.ZipFile(path) as archive:
                 config = json.loads(archive.read("config.json"))
                 content = io.BytesIO(archive.read("model.weights.h5"))
-            layers = _layers(config, path)
-            compiled = (config.get("compile_config") or {}).get("optimizer") or {}
+            compiled = (config.get("compile_config") or {}).get("optimizer")
             with h5py.File(content) as file:
-                return _from_weights(file, layers, compiled)
+                return _from_weights(file, _layers(config, path), compiled)
         with h5py.File(path) as file:
             if "model_config" in file.attrs:
                 return _from_legacy(file, path)
             if "layers" in file or "_layer_checkpoint_dependencies" in file:
-                return _from_weights(file, None, {})
+                return _from_weights(file, None, None)
     except (OSError, KeyError, json.JSONDecodeError, zipfile.BadZipFile, EOFError) as error:
         raise KerasFileError(f"{path} is damaged, or not a Keras model: {error}") from error
     raise KerasFileError(f"{path} is an HDF5 file, but not of a Keras model")
 
 
-def write(path: str | Path, model: KerasModel) -> None:
+def write(path: str | Path, model: Layer, weights: list[Any], optimizer: KerasOptimizer) -> None:
     """Write a ``.keras`` file, in one step: a file that is there stays until the new one is whole.
+
+    Args:
+        path: Where to write; a folder that is not there is made.
+        model: Class and settings, with the layers, as ``config.json`` has them.
+        weights: Of each layer, in Keras's layouts; of a model among them, the like of this.
+        optimizer: What the model is compiled with.
 
     Raises:
         KerasFileError: If the file cannot be written.
@@ -80,58 +92,52 @@ def write(path: str | Path, model: KerasModel) -> None:
     h5py = _h5py()
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        weights = iter(model.weights)
-        for layer, group in zip(model.layers or [], _group_names(model.layers or []), strict=True):
-            variables = file.create_group(f"layers/{group}/vars")
-            variables.attrs["name"] = layer["config"]["name"]
-            if layer["class_name"] in WEIGHTED:
-                for i, array in enumerate(next(weights)):
-                    variables[str(i)] = array
-        file.create_group("vars")
-        optimizer = file.create_group("optimizer/vars")
-        optimizer["0"] = np.int64(model.iterations)
-        optimizer["1"] = np.float32(model.optimizer["learning_rate"])
-        for i, array in enumerate(model.adadelta or [], start=2):
-            optimizer[str(i)] = array
+        _write_layers(file, model["config"]["layers"], weights)
+        state = file.create_group("optimizer/vars")
+        state["0"] = np.int64(optimizer.iterations)
+        state["1"] = np.float32(optimizer.learning_rate)
+        for i, array in enumerate(optimizer.arrays, start=2):
+            state[str(i)] = array
+    settings = {"name": optimizer.name.lower(), "learning_rate": optimizer.learning_rate}
+    compiled = {
+        "optimizer": described("keras.optimizers", optimizer.name, settings | optimizer.settings),
+        "loss": "categorical_crossentropy",
+        "metrics": ["accuracy"],
+    }
 
     temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
     try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(temporary, "w") as archive:
             archive.writestr("metadata.json", json.dumps({"keras_version": KERAS_FORMAT}))
-            archive.writestr("config.json", json.dumps(_config(model)))
+            archive.writestr("config.json", json.dumps(model | {"compile_config": compiled}))
             archive.writestr("model.weights.h5", content.getvalue())
         temporary.replace(path)
     except OSError as error:
-        raise KerasFileError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
         temporary.unlink(missing_ok=True)
+        raise KerasFileError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-WEIGHTED = ("Conv2D", "Dense")
 KERAS_FORMAT = "3.15.1"  # the version whose format is written
 
 
-def _config(model: KerasModel) -> dict[str, Any]:
-    def entry(module: str, class_name: str, config: dict[str, Any]) -> dict[str, Any]:
-        return {
-            "module": module,
-            "class_name": class_name,
-            "config": config,
-            "registered_name": None,
-        }
+def described(module: str, class_name: str, config: dict[str, Any]) -> Layer:
+    """An object of Keras's as it stands in a configuration."""
+    return {"module": module, "class_name": class_name, "config": config, "registered_name": None}
 
-    shape = [None, 28, 28, 1]
-    image = entry("keras.layers", "InputLayer", {"batch_shape": shape, "name": "image"})
-    layers = [entry("keras.layers", x["class_name"], x["config"]) for x in model.layers or []]
-    config = {"name": "mnist_cnn", "trainable": True, "layers": [image, *layers]}
-    return entry("keras", "Sequential", config) | {
-        "build_config": {"input_shape": shape},
-        "compile_config": {
-            "optimizer": entry("keras.optimizers", "Adadelta", model.optimizer),
-            "loss": "categorical_crossentropy",
-            "metrics": ["accuracy"],
-        },
-    }
+
+def _write_layers(group: Any, layers: list[Layer], weights: list[Any]) -> None:
+    """Write the weights of layers, and of those of models among them."""
+    group.create_group("vars")
+    for layer, name, own in zip(layers, _group_names(layers), weights, strict=True):
+        place = group.create_group(f"layers/{name}")
+        if "layers" in layer["config"]:
+            _write_layers(place, layer["config"]["layers"], own)
+            continue
+        variables = place.create_group("vars")
+        variables.attrs["name"] = layer["config"]["name"]
+        for i, array in enumerate(own):
+            variables[str(i)] = array
 
 
 def _group_names(layers: list[Layer]) -> list[str]:
@@ -145,39 +151,81 @@ def _group_names(layers: list[Layer]) -> list[str]:
     return names
 
 
-def _layers(config: dict[str, Any], path: str | Path) -> list[Layer]:
-    if config.get("class_name") != "Sequential":
-        kind = config.get("class_name")
-        raise KerasFileError(f"{path} holds a {kind} model; only Sequential ones can be imported")
-    layers = config["config"]
-    if isinstance(layers, dict):  # a plain list in the first versions of Keras 2
-        layers = layers["layers"]
-    return layers
+def _layers(model: dict[str, Any], path: str | Path) -> list[Layer]:
+    """The layers of a model, as its configuration lists them."""
+    kind, config = model.get("class_name"), model["config"]
+    if kind in ("Functional", "Model"):  # Model: the first versions of Keras 2
+        _check_is_chain(config, path)
+        return config["layers"]
+    if kind != "Sequential":
+        raise KerasFileError(
+            f"{path} holds a {kind} model; only Sequential and functional ones can be imported"
+        )
+    if isinstance(config, list):  # the first versions of Keras 2
+        return config
+    shape = config.get("build_input_shape")  # all that Keras 2 says of one made without an input
+    given = {"class_name": "InputLayer", "config": {"name": "input", "batch_shape": shape}}
+    return [*[given] * bool(shape), *config["layers"]]
 
 
-def _from_weights(file: Any, layers: list[Layer] | None, optimizer: dict[str, Any]) -> KerasModel:
+def _check_is_chain(config: dict[str, Any], path: str | Path) -> None:
+    """Refuse a functional model whose layers, as they are listed, do not follow each other."""
+    before = None
+    for layer in config["layers"]:
+        name, nodes = layer["name"], layer["inbound_nodes"]
+        inputs = [list(_inputs(node)) for node in nodes]
+        if inputs != ([] if before is None else [[before]]):
+            raise KerasFileError(
+                f"{path}: layer {name} ({layer['class_name']}) does not take what the layer "
+                "before it gives, and that alone; only chains of layers can be imported"
+            )
+        before = name
+    if before not in (outputs := list(_inputs(config["output_layers"]))) or len(outputs) != 1:
+        raise KerasFileError(f"{path} has several outputs: {', '.join(outputs)}")
+
+
+def _inputs(node: Any) -> Iterator[str]:
+    """The names of the layers whose outputs a part of a functional model's graph refers to."""
+    if isinstance(node, dict):
+        if "keras_history" in node:  # Keras 3
+            yield node["keras_history"][0]
+        else:
+            for value in node.values():
+                yield from _inputs(value)
+    elif isinstance(node, (list, tuple)):
+        if len(node) in (3, 4) and isinstance(node[0], str) and isinstance(node[1], int):
+            yield node[0]  # Keras 2; name, which of its calls, which of its outputs, arguments
+        else:
+            for value in node:
+                yield from _inputs(value)
+
+
+def _from_weights(file: Any, layers: list[Layer] | None, compiled: Any) -> KerasModel:
     groups = file["layers"] if "layers" in file else file["_layer_checkpoint_dependencies"]
-
-    def weights(name: str) -> list[Array]:
-        variables = groups[name]["vars"] if name in groups else {}
-        return [np.asarray(variables[str(i)], np.float32) for i in range(len(variables))]
-
     if layers is None:
         names = sorted(groups, key=lambda name: (kind_of(name), _number(name)))
     else:
-        names = _group_names([x for x in layers if x["class_name"] != "InputLayer"])
-    state = file.get("optimizer/vars", {})
-    arrays = [np.asarray(state[str(i)]) for i in range(len(state))]
-    if state and not optimizer:
-        optimizer = {"class_name": _text(state.attrs.get("name", ""))}
+        names = _group_names(layers)
+    state = file.get("optimizer/inner_optimizer/vars", file.get("optimizer/vars", {}))
+    if state and not compiled:
+        compiled = kind_of(_text(state.attrs.get("name", "")))
     return KerasModel(
         layers=layers,
-        weights=[layer for name in names if (layer := weights(name))],
+        weights=[_variables(groups[name]["vars"]) if name in groups else [] for name in names],
         groups=names,
-        adadelta=_adadelta(arrays),
-        optimizer=_optimizer_config(optimizer, arrays),
-        iterations=int(arrays[0]) if arrays else 0,
+        optimizer=optimizer_of(compiled, _variables(state)),
     )
+
+
+def _variables(group: Any) -> list[NDArray[Any]]:
+    return [_array(group[str(i)]) for i in range(len(group))]
+
+
+def _array(dataset: Any) -> NDArray[Any]:
+    array = np.asarray(dataset)
+    if array.dtype.kind == "V":  # bfloat16, which NumPy does not know: the first half of a float32
+        array = (array.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+    return array
 
 
 def _from_legacy(file: Any, path: str | Path) -> KerasModel:
@@ -185,41 +233,16 @@ def _from_legacy(file: Any, path: str | Path) -> KerasModel:
     root = file["model_weights"]
 
     def arrays(group: Any) -> list[NDArray[Any]]:
-        return [np.asarray(group[_text(name)]) for name in group.attrs["weight_names"]]
+        return [_array(group[_text(name)]) for name in group.attrs["weight_names"]]
 
-    weights = [arrays(root[_text(name)]) for name in root.attrs["layer_names"]]
+    names = [layer["config"].get("name") for layer in layers]
     state = arrays(file["optimizer_weights"]) if "optimizer_weights" in file else []
     training = json.loads(file.attrs.get("training_config") or "{}")
     return KerasModel(
         layers=layers,
-        weights=[[np.asarray(a, np.float32) for a in layer] for layer in weights if layer],
-        adadelta=_adadelta(state),
-        optimizer=_optimizer_config(training.get("optimizer_config") or {}, state),
-        iterations=int(state[0]) if state and state[0].ndim == 0 else 0,
+        weights=[arrays(root[name]) if name in root else [] for name in names],
+        optimizer=optimizer_of(training.get("optimizer_config"), state),
     )
-
-
-def _adadelta(arrays: list[NDArray[Any]]) -> list[Array] | None:
-    """The accumulators among the variables of an optimizer: all that are not single numbers.
-
-    Keras 3 saves the two of each weight after each other; Keras 2 first one of all weights, then
-    the other of all.
-    """
-    state = [np.asarray(array, np.float32) for array in arrays if array.ndim]
-    if not state or len(state) % 2:
-        return None
-    half = len(state) // 2
-    if all(a.shape == b.shape for a, b in zip(state[::2], state[1::2], strict=True)):
-        return state
-    return [array for pair in zip(state[:half], state[half:], strict=True) for array in pair]
-
-
-def _optimizer_config(entry: dict[str, Any], arrays: list[NDArray[Any]]) -> dict[str, Any]:
-    config = dict(entry.get("config") or {})
-    config["class_name"] = (entry.get("class_name") or "").rpartition(">")[2]  # Custom>Adadelta
-    if len(arrays) > 1 and arrays[1].ndim == 0:  # as it was last, whatever a schedule said
-        config["learning_rate"] = float(arrays[1])
-    return config
 
 
 def kind_of(name: str) -> str:

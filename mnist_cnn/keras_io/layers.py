@@ -1,116 +1,174 @@
-"""Keras's layers and this project's nets, in terms of each other.
-
-Between the two stands a spec: the list of layers that `SequentialCNN` takes.
-"""
+"""Keras's layers as a spec: the list of layers that `SequentialCNN` takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from typing import Any
 
-from torch import nn
-
-from mnist_cnn.keras_io.files import KerasFileError, KerasModel, Layer, kind_of
-from mnist_cnn.nets import KerasCNN, SequentialCNN
+from mnist_cnn.keras_io.files import KerasFileError, Layer
+from mnist_cnn.keras_io.specs import GLOBAL_POOLS, POOLS, WEIGHTED, Spec
 from mnist_cnn.nets.sequential import ACTIVATIONS
 
-Spec = list[dict[str, Any]]
+INPUTS = ([28, 28, 1], [28, 28], [784])
+#: A first Rescaling by less is of pixels from 0 to 255.
+LEAST_SCALE = 1 / 25
+#: How settings end that change training alone, and have no counterpart here.
+FOR_TRAINING = ("_regularizer", "_constraint")
 
 
-def classic(
-    filters: tuple[int, int],
-    hidden: int,
-    conv_dropout: float,
-    dense_dropout: float,
-    num_classes: int,
-) -> Spec:
-    """KerasCNN, layer by layer."""
-    spec: Spec = [{"conv": f, "kernel": [3, 3], "activation": "relu"} for f in filters]
-    spec += [{"max_pool": [2, 2]}, {"dropout": conv_dropout}, {"flatten": True}]
-    spec += [{"dense": hidden, "activation": "relu"}, {"dropout": dense_dropout}]
-    spec += [{"dense": num_classes}]
-    return [layer for layer in spec if layer != {"dropout": 0.0}]
-
-
-def make_net(spec: Spec) -> nn.Module:
-    """The net of these layers: KerasCNN where they are its, SequentialCNN otherwise."""
-    convs = [layer["conv"] for layer in spec if "conv" in layer]
-    units = [layer["dense"] for layer in spec if "dense" in layer]
-    if len(convs) == len(units) == 2:
-        flat = spec.index({"flatten": True}) if {"flatten": True} in spec else 0
-        rates = [sum(x.get("dropout", 0.0) for x in part) for part in (spec[:flat], spec[flat:])]
-        arguments = ((convs[0], convs[1]), units[0], rates[0], rates[1], units[1])
-        if classic(*arguments) == spec:
-            return KerasCNN(*arguments)
-    return SequentialCNN(spec)
-
-
-def spec_of(net: dict[str, Any]) -> Spec:
-    """The layers of one of this project's nets, as a checkpoint describes it."""
-    arguments = net["init_args"]
-    return arguments["layers"] if "layers" in arguments else classic(**arguments)
-
-
-def spec_from_layers(layers: list[Layer]) -> Spec:
+def spec_from_layers(layers: list[Layer]) -> tuple[Spec, list[str]]:
     """Translate Keras's layers; refuse by name what has no counterpart.
+
+    Returns:
+        The spec, and lines that say what was assumed, and what is not imported.
 
     Raises:
         KerasFileError: If a layer, or an option of one, is not supported.
     """
-    spec: Spec = []
+    chain = Chain()
     for layer in layers:
         kind, config = layer["class_name"], layer["config"]
-        shape = config.get("batch_shape") or config.get("batch_input_shape")
-        if shape and list(shape[1:]) != [28, 28, 1]:
-            raise KerasFileError(
-                f"layer {config.get('name')}: input of shape {tuple(shape[1:])}; "
-                "only (28, 28, 1) is supported"
-            )
         try:
-            if spec and spec[-1].get("activation") == "softmax":
-                raise KerasFileError("comes after a softmax; supported is one at the end only")
-            spec += _translate(kind, config)
+            chain.add(kind, config)
         except KerasFileError as error:
             raise KerasFileError(f"layer {config.get('name')} ({kind}): {error}") from None
+    spec = chain.spec
     if spec and spec[-1].get("activation") == "softmax":  # the loss has it
         if set(spec[-1]) == {"activation"}:
             spec.pop()
         else:
             del spec[-1]["activation"]
-    if not spec or spec[-1].get("dense") != 10 or "activation" in spec[-1]:
-        name = layers[-1]["config"].get("name") if layers else "?"
+    if spec and "activation" in spec[-1]:
+        name, activation = layers[-1]["config"].get("name"), spec[-1]["activation"]
         raise KerasFileError(
-            f"layer {name}: the last layer must be Dense(10) with softmax or without activation"
+            f"layer {name}: the last activation must be softmax, or none; it is {activation}"
         )
-    return spec
+    return spec, chain.lines
+
+
+class Chain:
+    """Keras's layers as a spec, one after the other.
+
+    Attributes:
+        spec: Those so far.
+        rank: How many axes their output has in Keras, the images' not counted.
+        is_flat: Whether its counterpart here has one axis.
+        is_input: Whether it is the image as it came in.
+        lines: What was assumed, and what is not imported.
+    """
+
+    def __init__(self) -> None:
+        self.spec: Spec = []
+        self.rank = 3
+        self.is_flat = False
+        self.is_input = True
+        self.lines: list[str] = []
+
+    def add(self, kind: str, config: dict[str, Any]) -> None:
+        """Add a layer.
+
+        Raises:
+            KerasFileError: If it, or an option of it, is not supported.
+        """
+        if shape := config.get("batch_shape") or config.get("batch_input_shape"):
+            self._take(list(shape[1:]))
+        if self.spec and self.spec[-1].get("activation") == "softmax":
+            raise KerasFileError("comes after a softmax; supported is one at the end only")
+        _expect(config, data_format=("channels_last", None))
+        if kind == "InputLayer":
+            return
+        if kind == "Reshape":
+            self._reshape(list(config["target_shape"]))
+        elif kind == "Flatten":
+            self._flatten()
+        elif kind == "Rescaling":
+            self._rescale(config["scale"], config.get("offset") or 0)
+        else:
+            self._need_axes(kind, config)
+            self.spec += _translate(kind, config)
+        lost = [name for name in config if name.endswith(FOR_TRAINING) and config[name]]
+        if kind in WEIGHTED and not config.get("trainable", True):
+            lost.append("trainable=False")
+        if lost:
+            self.lines.append(f"Not imported, of layer {config['name']}: {', '.join(lost)}.")
+        self.is_input = self.is_input and kind == "Reshape"
+
+    def _take(self, shape: list[int | None]) -> None:
+        """Begin with an input of a shape."""
+        if shape not in INPUTS:
+            known = ", ".join(str(tuple(known)) for known in INPUTS)
+            raise KerasFileError(
+                f"input of shape {tuple(shape)}; only images of one of the shapes {known} are "
+                "supported"
+            )
+        self.rank = len(shape)
+
+    def _reshape(self, target: list[int]) -> None:
+        if len(target) == 1:
+            self._flatten()
+            return
+        known = math.prod(n for n in target if n != -1)
+        shape = [784 // known if n == -1 else n for n in target]
+        if not self.is_input or shape not in INPUTS:
+            raise KerasFileError(
+                f"target_shape={tuple(target)} is not supported; only from one form of an image of "
+                "28×28 pixels to another, and to a row"
+            )
+        self.rank = len(shape)
+
+    def _flatten(self) -> None:
+        if not self.is_flat:
+            self.spec.append({"flatten": True})
+        self.rank, self.is_flat, self.is_input = 1, True, False
+
+    def _rescale(self, scale: Any, offset: Any) -> None:
+        if not all(isinstance(n, (int, float)) for n in (scale, offset)):
+            raise KerasFileError(f"scale={scale}, offset={offset} are not supported, but a number")
+        if self.is_input and abs(scale) < LEAST_SCALE:
+            scale *= 255  # a net here is given bytes divided by 255
+            self.lines.append("Assumed, since Rescaling is first: pixels from 0 to 255 in Keras.")
+        if not (math.isclose(scale, 1, rel_tol=1e-6) and offset == 0):
+            self.spec.append({"rescale": scale} | ({"offset": offset} if offset else {}))
+
+    def _need_axes(self, kind: str, config: dict[str, Any]) -> None:
+        """See that a layer gets axes that it is supported with."""
+        wanted = {"Dense": (1,), "BatchNormalization": (1, 3)}.get(kind, (self.rank,))
+        if kind.endswith("2D"):
+            wanted = (3,)
+        if self.rank not in wanted:
+            raise KerasFileError(
+                f"is not supported with an input of {self.rank} axes, the images' not counted"
+            )
+        if kind == "BatchNormalization":
+            _expect(config, axis=(-1, [-1], self.rank, [self.rank]))
+        if kind in ("Dense", "BatchNormalization") and self.rank == 1:
+            self._flatten()
+        if kind.startswith("Global"):
+            self.rank, self.is_flat = 1, True
 
 
 def _translate(kind: str, config: dict[str, Any]) -> Spec:
     """One Keras layer; numbers and words that equal a default are left out."""
-    _expect(config, data_format=("channels_last", None))
-    if kind == "InputLayer":
-        return []
     if kind == "Conv2D":
-        _expect(config, dilation_rate=([1, 1], (1, 1), 1), groups=(1,), padding=("valid", "same"))
+        _expect(config, dilation_rate=([1, 1], (1, 1), 1), groups=(1,))
         layer: dict[str, Any] = {"conv": config["filters"], "kernel": list(config["kernel_size"])}
-        if list(config.get("strides", [1, 1])) != [1, 1]:
-            _expect(config, padding=("valid",))
-            layer["stride"] = list(config["strides"])
-        if config.get("padding", "valid") != "valid":
-            layer["padding"] = config["padding"]
-        return [layer | _options(config)]
+        return [layer | _window(config, [1, 1]) | _options(config)]
     if kind == "Dense":
         return [{"dense": config["units"]} | _options(config)]
-    if kind == "MaxPooling2D":
-        _expect(config, padding=("valid",))
+    if kind in POOLS:
         size = list(config["pool_size"])
-        stride = list(config.get("strides") or size)
-        return [{"max_pool": size} | ({} if stride == size else {"stride": stride})]
+        return [{POOLS[kind]: size} | _window(config, size)]
+    if kind in GLOBAL_POOLS:
+        _expect(config, keepdims=(False,))
+        return [{"global_pool": GLOBAL_POOLS[kind]}]
+    if kind == "BatchNormalization":
+        _expect(config, renorm=(False,))
+        defaults = {"momentum": 0.99, "epsilon": 1e-3}
+        given = {k: config[k] for k, v in defaults.items() if config.get(k, v) != v}
+        return [{"batch_norm": True} | given]
     if kind == "Dropout":
         _expect(config, noise_shape=(None,))
         return [{"dropout": config["rate"]}] if config["rate"] else []
-    if kind == "Flatten":
-        return [{"flatten": True}]
     if kind == "ReLU":
         _expect(config, max_value=(None,), negative_slope=(0, 0.0), threshold=(0, 0.0))
         return [{"activation": "relu"}]
@@ -120,6 +178,14 @@ def _translate(kind: str, config: dict[str, Any]) -> Spec:
     if kind == "Activation":
         return [_options(config)] if _options(config) else []
     raise KerasFileError("this kind of layer is not supported")
+
+
+def _window(config: dict[str, Any], default: list[int]) -> dict[str, Any]:
+    """Steps and padding of a convolution or a pooling."""
+    _expect(config, padding=("valid", "same"))
+    stride, padding = list(config.get("strides") or default), config.get("padding", "valid")
+    options: dict[str, Any] = {} if stride == default else {"stride": stride}
+    return options if padding == "valid" else options | {"padding": padding}
 
 
 def _options(config: dict[str, Any]) -> dict[str, Any]:
@@ -134,75 +200,3 @@ def _expect(config: dict[str, Any], **allowed: tuple[Any, ...]) -> None:
     for name, values in allowed.items():
         if config.get(name, values[0]) not in values:
             raise KerasFileError(f"{name}={config[name]} is not supported")
-
-
-def spec_from_weights(keras: KerasModel) -> Spec:
-    """Guess the layers from a file that has weights only, where they leave no choice.
-
-    Such a file names the kinds of layers and gives the kernels' shapes, but neither their order
-    nor their options. Taken for granted: the order of the classic stack (convolutions, one
-    pooling of 2×2, dense layers), ReLU between layers, and KerasCNN's rates of dropout.
-
-    Raises:
-        KerasFileError: If the shapes do not agree with that.
-    """
-    kinds = {kind_of(name) for name in keras.groups}
-    kernels = [layer[0] for layer in keras.weights]
-    convs = [k for k in kernels if k.ndim == 4]
-    dense = [k for k in kernels if k.ndim == 2]
-    drops = sum(name.startswith("dropout") for name in keras.groups)
-    side = 28
-    for kernel in convs:
-        side -= kernel.shape[0] - 1
-    side //= 2 if "max_pooling2d" in kinds else 1
-    known = {"conv2d", "dense", "max_pooling2d", "dropout", "flatten", "input_layer", "softmax"}
-    if (
-        not dense
-        or not kinds <= known
-        or sum(name.startswith("max_pooling2d") for name in keras.groups) > 1
-        or drops > 2
-        or dense[0].shape[0] != side * side * (convs[-1].shape[3] if convs else 1)
-    ):
-        raise KerasFileError(
-            "weights alone do not say how these layers follow each other; "
-            "save the whole model from Keras: model.save('model.keras')"
-        )
-    spec: Spec = [
-        {"conv": k.shape[3], "kernel": list(k.shape[:2]), "activation": "relu"} for k in convs
-    ]
-    spec += [{"max_pool": [2, 2]}] * ("max_pooling2d" in kinds)
-    spec += [{"dropout": 0.25}] * (drops == 2) + [{"flatten": True}]
-    spec += [{"dense": k.shape[1], "activation": "relu"} for k in dense[:-1]]
-    return [*spec, *[{"dropout": 0.5}] * (drops > 0), {"dense": dense[-1].shape[1]}]
-
-
-def layers_from_spec(spec: Spec) -> Iterator[Layer]:
-    """The reverse of `spec_from_layers`, with a softmax at the end."""
-    for number, layer in enumerate(spec):
-        activation = layer.get("activation", "linear")
-        if number == len(spec) - 1 and "dense" in layer and activation == "linear":
-            activation = "softmax"
-        weights = {"activation": activation, "use_bias": layer.get("bias", True)}
-        if "conv" in layer:
-            kind, config = (
-                "Conv2D",
-                {
-                    "filters": layer["conv"],
-                    "kernel_size": layer.get("kernel", [3, 3]),
-                    "strides": layer.get("stride", [1, 1]),
-                    "padding": layer.get("padding", "valid"),
-                    **weights,
-                },
-            )
-        elif "dense" in layer:
-            kind, config = "Dense", {"units": layer["dense"], **weights}
-        elif "max_pool" in layer:
-            size = layer["max_pool"]
-            kind, config = "MaxPooling2D", {"pool_size": size, "strides": layer.get("stride", size)}
-        elif "dropout" in layer:
-            kind, config = "Dropout", {"rate": layer["dropout"]}
-        elif "flatten" in layer:
-            kind, config = "Flatten", {}
-        else:
-            kind, config = "Activation", {"activation": activation}
-        yield {"class_name": kind, "config": {"name": f"{kind.lower()}_{number}", **config}}

@@ -54,7 +54,12 @@ def logits_over_shifts(net: Callable[[Tensor], Tensor], x: Tensor, pixels: int) 
     if not pixels:
         return net(x)
     height, width = x.shape[-2:]
-    padded, far = F.pad(x, [pixels] * 4), 2 * pixels
-    corners = [(pixels, pixels), (0, pixels), (far, pixels), (pixels, 0), (pixels, far)]
-    shifted = [padded[:, :, row : row + height, col : col + width] for row, col in corners]
+    padded = F.pad(x, [pixels] * 4)
+    shifted = [padded[:, :, row : row + height, col : col + width] for row, col in corners(pixels)]
     return mean_probability([net(image) for image in shifted])
+
+
+def corners(pixels: int) -> list[tuple[int, int]]:
+    """Row and column of the images of `logits_over_shifts` in one with so many pixels around it."""
+    far = 2 * pixels
+    return [(pixels, pixels), (0, pixels), (far, pixels), (pixels, 0), (pixels, far)]

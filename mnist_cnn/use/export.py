@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -43,6 +44,7 @@ def export(
     kind: str,
     out: str | Path,
     data_dir: str | Path = "data",
+    opset: int | None = None,
 ) -> dict[str, str]:
     """Write a checkpoint's model, or the ensemble of several, in another format, and check it.
 
@@ -51,14 +53,19 @@ def export(
         kind: A name in `FORMATS`.
         out: Where to write.
         data_dir: Folder of the model's data set, which is fetched if it is not there.
+        opset: Version of ONNX's operators; by default torch's choice. For ONNX only.
 
     Returns:
         The metadata in the file.
 
     Raises:
         CheckpointError: If the checkpoint cannot be used.
-        ExportError: If `out` cannot be written, a package is missing, or the answers differ.
+        ExportError: If `out` cannot be written, a package is missing, the answers differ, or the
+            model cannot be written with this `opset`.
     """
+    if opset is not None and kind != "onnx":
+        raise ExportError(f"--opset {opset} is for --format onnx, not {kind}")
+    options = {} if opset is None else {"opset": opset}
     model, facts = load_ensemble(checkpoints)
     write, read = FORMATS[kind]
     out = Path(out)
@@ -79,7 +86,7 @@ def export(
         accuracy = float((expected.argmax(dim=1) == labels).float().mean())
         metadata = describe_model(facts, round(accuracy, 4))
         try:
-            write(model, temporary, metadata)
+            write(model, temporary, metadata, **options)
             predict = read(temporary)
         except ImportError as error:
             raise ExportError(
@@ -157,7 +164,7 @@ def _write_program(model: MNISTClassifier) -> torch.export.ExportedProgram:
     module = module.to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 28, 28, dtype=torch.uint8)  # a 1 would be taken for a constant
     return torch.export.export(
-        module, (example,), dynamic_shapes={"images": {0: torch.export.Dim("N", min=1)}}
+        module, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
     )
 
 
@@ -171,21 +178,40 @@ def _read_torch(path: Path) -> Predict:
     return torch.export.load(path).module()
 
 
-def _write_onnx(model: MNISTClassifier, path: Path, metadata: dict[str, str]) -> None:
+def _write_onnx(
+    model: MNISTClassifier, path: Path, metadata: dict[str, str], opset: int | None = None
+) -> None:
     import onnx
     import onnxscript  # noqa: F401  # torch.onnx names no package when it is missing
 
+    for library in ("torch.onnx", "onnxscript"):  # what they warn of is an error below
+        logging.getLogger(library).setLevel(logging.ERROR)
     program = torch.onnx.export(
         _write_program(model),
         dynamo=True,
         input_names=["images"],
         output_names=["probabilities"],
+        opset_version=opset,
         verbose=False,
     )
     assert program is not None  # with dynamo=True
     proto = program.model_proto
+    (found,) = [x.version for x in proto.opset_import if not x.domain]
+    if opset not in (None, found):
+        raise ExportError(
+            f"--opset {opset}: torch cannot write this model with it, but with {found}"
+        )
+    _name_batch_axis(proto.graph)
     onnx.helper.set_model_props(proto, metadata)
     onnx.save(proto, path)
+
+
+def _name_batch_axis(graph: Any) -> None:
+    """Call the only axis of any length by its name, which torch numbers."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param:
+                axis.dim_param = "batch"
 
 
 def _read_onnx(path: Path) -> Predict:
@@ -238,8 +264,11 @@ def main(args: Sequence[str]) -> None:
     parser.add_argument(
         "--data_dir", type=user_path, default="data", help="folder of MNIST (%(default)s)"
     )
+    parser.add_argument(
+        "--opset", type=int, metavar="N", help="version of ONNX's operators, 18 or newer"
+    )
     given = parser.parse_args(args)
-    metadata = export(given.checkpoint, given.format, given.out, given.data_dir)
+    metadata = export(given.checkpoint, given.format, given.out, given.data_dir, given.opset)
     print(f"{given.out}: {Path(given.out).stat().st_size / 1e6:.1f} MB, {given.format}")
     for name, text in metadata.items():
         print(f"  {name}: {text}")
