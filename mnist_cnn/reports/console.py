@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from shutil import which
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from mnist_cnn.checkpoints.run_folder import LAST
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.reports.curves import CURVES, curves
-from mnist_cnn.training.trainer_state import datamodule, log_dir
+from mnist_cnn.training.trainer_state import datamodule, run_folder
 
 
 class Report(Callback):
@@ -84,18 +91,10 @@ class Report(Callback):
             validation = sum(row.get("val_s", 0.0) for row in self.history)
             training = sum(row["s"] for row in self.history) - validation
             lines.append(f"Training took {training:.2f} s, validation {validation:.2f} s.")
-        if folder := log_dir(trainer):
-            lines += ["", f"Logs:        {folder}"]
-            callbacks = trainer.checkpoint_callbacks
-            files = [path for c in callbacks if (path := getattr(c, "best_model_path", ""))]
-            lines += [f"Checkpoint:  {path}" for path in files]
-            if files and not _tests(trainer):
-                command = f"python -m mnist_cnn test --config {folder}/config.yaml"
-                lines.append(f"Test it:     {command} --ckpt_path {files[-1]}")
-            lines.append(f"Look at it:  {_tensorboard()} --logdir {folder.parent.parent}")
-        return lines
+        return lines if trainer.fast_dev_run else [*lines, *_left_behind(trainer)]  # type: ignore[attr-defined]
 
 
+MODULE = "tensorboard.main"
 HEADER = "  epoch       s    loss  accuracy  val_loss  val_accuracy"
 
 
@@ -108,9 +107,34 @@ def _line(row: dict[str, float], max_epochs: int | None) -> str:
     return f"{row['epoch']:4.0f}/{max_epochs:<3}{row['s']:7.1f}{figures}"
 
 
-def _tensorboard() -> str:
-    """The command, also where the environment is not activated."""
-    return "tensorboard" if which("tensorboard") else f"{sys.executable} -m tensorboard.main"
+def _left_behind(trainer: Trainer) -> Iterator[str]:
+    """Where a run's files are, and how to go on from here. Commands are for a POSIX shell."""
+    folder = run_folder(trainer)
+    callbacks = trainer.checkpoint_callbacks
+    best = [path for c in callbacks if (path := getattr(c, "best_model_path", ""))]
+    last = folder / "checkpoints" / LAST
+    files = [path for path in best if Path(path).exists()] or [str(last)] * last.exists()
+    if files or trainer.loggers:
+        yield ""
+        yield f"Logs:        {folder}"
+    for path in files:
+        yield f"Checkpoint:  {path}"
+    if files and not _tests(trainer):
+        config = ["--config", str(folder / "config.yaml"), "--ckpt_path", files[-1]]
+        yield f"Test it:     {shlex.join(['python', '-m', 'mnist_cnn', 'test', *config])}"
+    for logger in trainer.loggers:
+        yield f"Look at it:  {_look_at(logger)}"
+
+
+def _look_at(logger: Logger) -> str:
+    if isinstance(logger, TensorBoardLogger):
+        # Also where the environment is not activated.
+        program = ["tensorboard"] if which("tensorboard") else [sys.executable, "-m", MODULE]
+        folder = os.path.expandvars(Path(logger.save_dir).expanduser())
+        return shlex.join([*program, "--logdir", folder])
+    if isinstance(logger, CSVLogger):
+        return str(Path(logger.log_dir, ExperimentWriter.NAME_METRICS_FILE))
+    return f"{type(logger).__name__}, {logger.log_dir or f'run {logger.version}'}"
 
 
 def _sample_counts(trainer: Trainer) -> str:

@@ -13,6 +13,7 @@ from lightning.pytorch.accelerators import CPUAccelerator
 
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.global_batches import check_global_batch
+from mnist_cnn.training.trainer_state import run_folder
 
 #: Processes a core; beyond it they only wait for each other.
 MAX_PROCESSES_PER_CORE = 2
@@ -82,7 +83,7 @@ def check_writable(trainer: Trainer) -> None:
         UserError: If a file cannot be made there.
     """
     for logger in trainer.loggers if trainer.is_global_zero else []:
-        folder = Path(getattr(logger, "root_dir", None) or logger.save_dir or ".")
+        folder = Path(logger.root_dir or run_folder(trainer).parent)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()

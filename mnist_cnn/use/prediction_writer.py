@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from mnist_cnn.training.trainer_state import gather, log_dir
+from mnist_cnn.training.trainer_state import gather, run_folder
 from mnist_cnn.use.tables import check_suffix, write_table
 
 
@@ -50,6 +50,7 @@ class PredictionWriter(Callback):
             # The ranks' shares of a batch are consecutive rows of it.
             shares = [share for batch in zip(*by_rank, strict=True) for share in batch]
             probabilities = torch.cat(shares)
-            path = Path(self.path or (log_dir(trainer) or Path()) / "predictions.csv")
+            folder = run_folder(trainer) if trainer.loggers else Path()
+            path = Path(self.path or folder / "predictions.csv")
             write_table(path, [{"index": i} for i in range(len(probabilities))], probabilities)
             print(f"{len(probabilities)} predictions: {path}", flush=True)
