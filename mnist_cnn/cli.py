@@ -11,7 +11,6 @@ from lightning import __version__ as lightning_version
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     LearningRateMonitor,
-    ModelCheckpoint,
     ProgressBar,
     WeightAveraging,
 )
@@ -24,6 +23,7 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mnist_cnn import __version__, config_files
+from mnist_cnn.checkpoints.best import BestCheckpoint
 from mnist_cnn.checkpoints.files import SAFETENSORS
 from mnist_cnn.checkpoints.resume import LastCheckpoint
 from mnist_cnn.checkpoints.start import choose
@@ -33,6 +33,7 @@ from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.reports.console import Report
 from mnist_cnn.reports.tensorboard import TensorBoardViews
 from mnist_cnn.training import preflight
+from mnist_cnn.training.global_batches import OverfitBatches
 from mnist_cnn.training.trainer_state import run_folder
 from mnist_cnn.use.prediction_writer import PredictionWriter
 
@@ -115,7 +116,7 @@ class MNISTCLI(LightningCLI):
         # Keys of their own, so that a configuration with other trainer.callbacks keeps them. Not
         # `add_lightning_class_args`, which gives them to the trainer: see `instantiate_trainer`.
         if self.first not in ("-h", "--help"):
-            parser.add_class_arguments(ModelCheckpoint, "best_checkpoint")
+            parser.add_class_arguments(BestCheckpoint, "best_checkpoint")
             parser.add_class_arguments(LastCheckpoint, "last_checkpoint")
             parser.add_class_arguments(TensorBoardViews, "tensorboard")
             parser.add_class_arguments(PredictionWriter, "predictions")
@@ -151,7 +152,10 @@ class MNISTCLI(LightningCLI):
         user = config.trainer.callbacks or []
         user = user if isinstance(user, list) else [user]
         callbacks = [*user, config.tensorboard, config.predictions, self.report]
-        if config.trainer.enable_checkpointing is not False and not config.trainer.fast_dev_run:
+        if config.trainer.overfit_batches:
+            callbacks.append(OverfitBatches())
+        off = config.trainer.barebones or config.trainer.fast_dev_run
+        if config.trainer.enable_checkpointing is not False and not off:
             # The first: what a callback before it logged at the start of a step would be logged
             # again after a resume.
             callbacks = [config.last_checkpoint, *callbacks, config.best_checkpoint]

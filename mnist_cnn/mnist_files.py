@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_info
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.whole_files import UnwritableError, unwritable, write_whole
 
 #: SHA-256 of each uncompressed file.
 SHA256 = {
@@ -66,6 +67,7 @@ def prepare_mnist(root: str | Path) -> str:
 
     Raises:
         MNISTUnavailableError: If no way gives all four files.
+        UnwritableError: If there is no space for them.
     """
     raw = Path(root) / "MNIST" / "raw"
     if not _missing(raw):
@@ -80,7 +82,7 @@ def prepare_mnist(root: str | Path) -> str:
             f"end it, or delete {raw / '.lock'}"
         ) from None
     except OSError as error:
-        raise MNISTUnavailableError(f"MNIST: cannot write to {raw}: {error}") from error
+        raise MNISTUnavailableError(f"MNIST: {unwritable(raw, error)}") from error
 
 
 def _fetch(raw: Path) -> str:
@@ -98,6 +100,8 @@ def _fetch(raw: Path) -> str:
         try:
             for name in missing:
                 _write_verified(raw / name, get(name))
+        except UnwritableError:
+            raise
         except Exception as error:  # whatever stops one way, the next may still work
             failures.append(f"  - {way}: {_one_line(error)}")
             missing = _missing(raw)
@@ -181,12 +185,7 @@ def _write_verified(path: Path, content: bytes) -> None:
     """Write `content` to `path` in one step, if it is what the SHA-256 says."""
     if hashlib.sha256(content).hexdigest() != SHA256[path.name]:
         raise ValueError(f"{path.name} does not match its SHA-256")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(path, content)
 
 
 def _missing(raw: Path) -> list[str]:

@@ -18,7 +18,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_cnn.checkpoints.files import AtomicCheckpointIO, CheckpointError, read_checkpoint
+from mnist_cnn.checkpoints.files import AtomicCheckpointIO, read_checkpoint
+from mnist_cnn.whole_files import UnwritableError
 from tests.conftest import CNN, Result
 from tests.support.interruptions import CRASH, LAST, interrupted
 from tests.support.loggers import SENT, Service
@@ -162,7 +163,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(CheckpointError, match="could not be written"):
+        with pytest.raises(UnwritableError, match=r"last.ckpt: cannot be written: File too large"):
             AtomicCheckpointIO().save_checkpoint({"state_dict": torch.zeros(100_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -25,7 +25,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from mnist_cnn.checkpoints.files import AtomicCheckpointIO, CheckpointError
+from mnist_cnn.checkpoints.files import AtomicCheckpointIO, CheckpointError, link
 from mnist_cnn.checkpoints.logs import noted
 from mnist_cnn.checkpoints.run_folder import LAST, PREVIOUS, run_settings
 from mnist_cnn.errors import UserError
@@ -149,13 +149,7 @@ class LastCheckpoint(Callback):
     def _save(self, trainer: Trainer) -> None:
         path = self.path(trainer)
         if trainer.is_global_zero and self.last_is_intact:
-            link = path.with_name(f".{PREVIOUS}.tmp")
-            link.unlink(missing_ok=True)
-            try:
-                os.link(path, link)
-            except OSError:  # a file system without links
-                link.write_bytes(path.read_bytes())
-            link.replace(path.with_name(PREVIOUS))
+            link(path, path.with_name(PREVIOUS))
         trainer.save_checkpoint(path, weights_only=False)
         self.saved_step, self.last_is_intact = trainer.global_step, True
 

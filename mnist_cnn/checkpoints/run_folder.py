@@ -64,6 +64,27 @@ def find_last(folders: list[Path]) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
+def find_best(folders: list[Path]) -> Path:
+    """The best checkpoint of the newest run.
+
+    Args:
+        folders: Folders of runs, each with its ``checkpoints``.
+
+    Raises:
+        CheckpointError: If there is no run, it has none, or its checkpoints are damaged.
+    """
+    found = find_last(folders)
+    if found is None:
+        raise CheckpointError("--ckpt_path best: no run has left a checkpoint yet")
+    last, content = found
+    names = [state.get("best_model_path") for state in content.get("callbacks", {}).values()]
+    for named in map(Path, filter(None, names)):
+        for path in (last.with_name(named.name), named):  # the folder may have been moved
+            if path.is_file():
+                return path
+    raise CheckpointError(f"--ckpt_path best: the newest run has no best checkpoint, only {last}")
+
+
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
     """Have a run's folder for this process alone; its end, however it ends, frees the folder.

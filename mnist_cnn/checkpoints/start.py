@@ -26,15 +26,17 @@ from mnist_cnn.checkpoints.resume import LastCheckpoint
 from mnist_cnn.checkpoints.run_folder import (
     LAST,
     check_same_run,
+    find_best,
     find_last,
     lock_run,
     run_settings,
 )
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.trainer_state import run_folder
+from mnist_cnn.whole_files import on_disk
 
 #: For Lightning to find.
-LIGHTNINGS = ("best", "hpc", "registry")
+LIGHTNINGS = ("hpc", "registry")
 
 
 class Start(NamedTuple):
@@ -113,7 +115,8 @@ class Start(NamedTuple):
                 check_same_run(self.content, run_settings(trainer, data))
                 if trainer.is_global_zero:
                     rewind(trainer.loggers, self.content)
-            yield
+            with on_disk(run_folder(trainer)):
+                yield
 
 
 def choose(given: str | None, command: str, trainer: Namespace) -> Start:
@@ -134,6 +137,9 @@ def choose(given: str | None, command: str, trainer: Namespace) -> Start:
         if path is None and command != "fit":
             raise UserError("--ckpt_path last: no run has left a checkpoint yet")
         return Start(command, str(path) if path else None, content, is_last=True)
+    if given == "best":
+        given = str(find_best(run_folders(trainer)))
+        rank_zero_only(print)(f"--ckpt_path best: {given}", file=sys.stderr)
     if not given or given in LIGHTNINGS or "://" in given:
         return Start(command, given)
     return Start(command, given, read_checkpoint(given))

@@ -9,7 +9,6 @@ rows, columns, channels on both sides, since the nets here flatten as Keras does
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,12 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from mnist_cnn.checkpoints.files import CheckpointError, described_model, read_checkpoint
+from mnist_cnn.checkpoints.files import (
+    AtomicCheckpointIO,
+    CheckpointError,
+    described_model,
+    read_checkpoint,
+)
 from mnist_cnn.keras_io.files import Array, KerasFileError, KerasModel, read, write
 from mnist_cnn.keras_io.layers import (
     Spec,
@@ -86,7 +90,7 @@ def export_keras(checkpoint: str | Path, target: str | Path) -> None:
 
     Raises:
         CheckpointError: If the checkpoint cannot be read, or holds another net.
-        KerasFileError: If the file cannot be written.
+        UnwritableError: If the file cannot be written.
     """
     if not str(target).endswith(".keras"):
         raise KerasFileError(f"--out {target}: Keras wants the name to end in .keras")
@@ -164,13 +168,8 @@ def save(model: MNISTClassifier, optimizer: Any, path: str | Path) -> None:
     )
     trainer.strategy.connect(model)
     trainer.strategy.optimizers = [optimizer]
-    path = Path(path)
-    try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".import") as folder:
-            trainer.save_checkpoint(Path(folder) / path.name)
-            (Path(folder) / path.name).replace(path)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    trainer.save_checkpoint(path)
 
 
 def notes(checkpoint: str | Path) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import zipfile
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.whole_files import write_whole
 
 Array = NDArray[np.float32]
 Layer = dict[str, Any]  # {"class_name": "Conv2D", "config": {…}}
@@ -75,7 +75,7 @@ def write(path: str | Path, model: KerasModel) -> None:
     """Write a ``.keras`` file, in one step: a file that is there stays until the new one is whole.
 
     Raises:
-        KerasFileError: If the file cannot be written.
+        UnwritableError: If the file cannot be written.
     """
     h5py = _h5py()
     content = io.BytesIO()
@@ -94,17 +94,12 @@ def write(path: str | Path, model: KerasModel) -> None:
         for i, array in enumerate(model.adadelta or [], start=2):
             optimizer[str(i)] = array
 
-    temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    try:
-        with zipfile.ZipFile(temporary, "w") as archive:
-            archive.writestr("metadata.json", json.dumps({"keras_version": KERAS_FORMAT}))
-            archive.writestr("config.json", json.dumps(_config(model)))
-            archive.writestr("model.weights.h5", content.getvalue())
-        temporary.replace(path)
-    except OSError as error:
-        raise KerasFileError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": KERAS_FORMAT}))
+        archive.writestr("config.json", json.dumps(_config(model)))
+        archive.writestr("model.weights.h5", content.getvalue())
+    write_whole(path, whole.getbuffer())
 
 
 WEIGHTED = ("Conv2D", "Dense")
