@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.global_batches import check_global_batch
@@ -30,13 +31,9 @@ def check(trainer: Trainer, model: LightningModule, data: Any, command: str) -> 
     check_cores(trainer)
     check_bf16(trainer)
     check_writable(trainer)
-    if trainer.overfit_batches:  # type: ignore[attr-defined]
-        raise UserError(
-            "--trainer.overfit_batches changes which images a step sees, and is not supported; "
-            "--trainer.limit_train_batches trains on less"
-        )
     if command != "fit":
         return
+    check_launcher(trainer)
     check_global_batch(data.batch_size, trainer.world_size, data.chunks)
     if data.chunks and any("BatchNorm" in type(m).__name__ for m in model.modules()):
         raise UserError(
@@ -61,6 +58,20 @@ def check_cores(trainer: Trainer) -> None:
         raise UserError(
             f"--trainer.devices {trainer.num_devices}: each is a process, and this machine has "
             f"{cores} core(s); use at most {most}"
+        )
+
+
+def check_launcher(trainer: Trainer) -> None:
+    """Refuse to train in processes that are copies of this one.
+
+    Raises:
+        UserError: If the strategy starts such.
+    """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise UserError(
+            "--trainer.strategy ddp_spawn, ddp_fork and ddp_notebook train in copies of this "
+            "process, which hand back neither a report nor a signal: use --trainer.strategy ddp, "
+            "which trains the same"
         )
 
 
