@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mnist_cnn.checkpoints.classifier import load_classifier
     from mnist_cnn.checkpoints.files import BUNDLED
     from mnist_cnn.data import MNISTDataModule
     from mnist_cnn.model import MNISTClassifier
     from mnist_cnn.nets import EnsembleCNN, FastCNN, KerasCNN, RecordCNN, SequentialCNN
     from mnist_cnn.training.adadelta import Adadelta
-    from mnist_cnn.checkpoints.classifier import load_classifier
 
 __version__ = "0.1.0"
 __all__ = [

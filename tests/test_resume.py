@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import resource
 import signal
 import subprocess
@@ -15,10 +16,13 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_cnn.checkpoints.files import AtomicCheckpointIO, CheckpointError, read_checkpoint
+from mnist_cnn.checkpoints.files import AtomicCheckpointIO, read_checkpoint
+from mnist_cnn.whole_files import UnwritableError
 from tests.conftest import CNN, Result
 from tests.support.interruptions import CRASH, LAST, interrupted
+from tests.support.loggers import SENT, Service
 from tests.support.runs import differences, state
 
 Program = Callable[..., Result]
@@ -159,7 +163,7 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     try:
-        with pytest.raises(CheckpointError, match="could not be written"):
+        with pytest.raises(UnwritableError, match=r"last.ckpt: cannot be written: File too large"):
             AtomicCheckpointIO().save_checkpoint({"state_dict": torch.zeros(100_000)}, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -299,3 +303,73 @@ def test_a_signal_to_any_process_stops_all(logs: Path, which: int) -> None:
     assert process.returncode == 138
     assert "SIGUSR1: stopped after step" in err
     assert not psutil.wait_procs(family, timeout=30)[1]
+
+
+def logging_to(logs: Path, *loggers: tuple[str, dict[str, Any]]) -> str:
+    """The flag that has a run log with these classes, to `logs` where they write files."""
+    configured = [
+        {
+            "class_path": path,
+            "init_args": args if path == SERVICE else {"save_dir": str(logs), **args},
+        }
+        for path, args in loggers
+    ]
+    return f"--trainer.logger={json.dumps(configured)}"
+
+
+CSV_LOGGER = "lightning.pytorch.loggers.CSVLogger"
+TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
+SERVICE = f"{Service.__module__}.{Service.__name__}"
+
+
+def test_all_loggers_share_a_run_s_folder_and_survive_a_crash(cli: Program, tmp_path: Path) -> None:
+    loggers: tuple[tuple[str, dict[str, Any]], ...] = (
+        (SERVICE, {}),
+        (TENSORBOARD, {"name": "cnn", "sub_dir": "events"}),
+        (CSV_LOGGER, {}),  # its default name is another
+    )
+    whole = cli(*RUN, logging_to(tmp_path / "whole", *loggers))
+    assert whole.code == 0, whole.err
+    SENT.clear()
+    flag = logging_to(tmp_path / "parts", *loggers)
+    assert cli(*RUN, flag, *interrupted(13, CRASH)).code == 70
+    last = cli(*RUN, flag, LAST)
+    assert last.code == 0, last.err
+
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["cnn"]
+    (folder,) = (tmp_path / "parts" / "cnn").iterdir()
+    tables = [
+        (tmp_path / part / "cnn" / "version_0" / "metrics.csv").read_text()
+        for part in ("whole", "parts")
+    ]
+    assert tables[1] == tables[0]
+    assert tables[0].count("\n") > 2
+    scalars = EventAccumulator(str(folder / "events"), purge_orphaned_data=False).Reload()
+    assert [e.step for e in scalars.Scalars("over_images/train/loss_of_step")] == [
+        128 * step for step in range(1, 17)
+    ]
+    assert {path.name for path in folder.iterdir()} >= {"config.yaml", "checkpoints", "events"}
+    (run,) = SENT
+    assert f"Service goes on with run {run}" in last.err
+    assert [e for e in SENT[run] if e[1] == "val/loss"] == [(7, "val/loss"), (15, "val/loss")]
+    assert f"Look at it:  {folder / 'metrics.csv'}" in last.out
+    assert f"--logdir {tmp_path / 'parts'}\n" in last.out
+
+
+@pytest.mark.parametrize("logger", [SERVICE, "false"])
+def test_a_run_has_a_folder_also_where_nothing_is_logged_to_files(
+    cli: Program, tmp_path: Path, logger: str
+) -> None:
+    flags = (f"--trainer.default_root_dir={tmp_path}", f"--trainer.logger={logger}")
+    group = tmp_path / ("cnn" if logger == SERVICE else "lightning_logs")  # cnn.yaml's name
+    for number in (0, 1):  # the second is another run
+        assert cli(*RUN, *flags, *interrupted(5, signal.SIGTERM)).code == 143
+        folder = group / f"version_{number}"
+        assert {path.name for path in folder.iterdir()} == {"config.yaml", "checkpoints", ".lock"}
+    last = cli(*RUN, *flags, LAST)
+    assert last.code == 0, last.err
+    assert sorted(path.name for path in group.iterdir()) == ["version_0", "version_1"]
+    assert read_checkpoint(folder / "checkpoints" / "last.ckpt")["global_step"] == 16
+    assert (folder / "checkpoints" / "best.ckpt").exists()
+    assert f"Logs:        {folder}" in last.out
+    assert "tensorboard" not in last.out

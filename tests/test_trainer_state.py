@@ -119,7 +119,7 @@ def test_an_epoch_that_a_checkpoint_ends_with_is_not_skipped_into(
 
 
 @pytest.mark.parametrize("loggers", [False, True])
-def test_without_a_logger_there_is_no_folder(loggers: bool, tmp_path: Path) -> None:
+def test_without_a_logger_the_root_folder_is_the_run_s(loggers: bool, tmp_path: Path) -> None:
     trainer = Trainer(logger=loggers, default_root_dir=tmp_path, accelerator="cpu")
-    folder = trainer_state.log_dir(trainer)
-    assert folder == (tmp_path / "lightning_logs" / "version_0" if loggers else None)
+    folder = trainer_state.run_folder(trainer)
+    assert folder == (tmp_path / "lightning_logs" / "version_0" if loggers else tmp_path)

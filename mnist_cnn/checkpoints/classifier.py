@@ -26,8 +26,8 @@ def load_classifier(path: str | Path) -> tuple[MNISTClassifier, dict[str, Any]]:
     Returns:
         The model, in evaluation mode on the CPU, and what is known of it: ``net``, its class and
         arguments, ``test_shifts``, ``dataset``, and ``epochs``, the whole ones it was trained for
-        here; of a ``.safetensors`` file all that `mnist_cnn.export.describe_model` says, ``test_accuracy``
-        among it.
+        here; of a ``.safetensors`` file all that `mnist_cnn.use.export.describe_model` says,
+        ``test_accuracy`` among it.
 
     Raises:
         CheckpointError: If the file cannot be read, or is of another net.

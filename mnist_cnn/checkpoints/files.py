@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -16,6 +18,7 @@ from torch import nn
 from mnist_cnn.errors import UserError
 from mnist_cnn.mnist_files import Dataset
 from mnist_cnn.nets import NETS
+from mnist_cnn.whole_files import write_whole
 
 SAFETENSORS = ".safetensors"
 #: A model that is trained already: configs/record.yaml's, with seed 1.
@@ -28,7 +31,7 @@ class CheckpointError(UserError):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, and moves it there when it is on the disk.
+    """Writes a checkpoint whole or not at all.
 
     Lightning's own writes to the system's folder for temporary files and moves it from there. On
     another file system that is a copy, of which an interruption leaves a part.
@@ -40,18 +43,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if "://" in str(path):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError for a full disk
-            temporary.unlink(missing_ok=True)
-            raise CheckpointError(f"checkpoint {path} could not be written: {error}") from error
+        content = io.BytesIO()  # for a full disk torch's writer has no more than a RuntimeError
+        torch.save(checkpoint, content)
+        write_whole(path, content.getbuffer())
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, in one step; a copy where the file system has no links."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

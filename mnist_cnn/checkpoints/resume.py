@@ -21,19 +21,20 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from mnist_cnn.checkpoints.files import AtomicCheckpointIO, CheckpointError
-from mnist_cnn.checkpoints.run_folder import LAST, PREVIOUS, event_files, run_settings
+from mnist_cnn.checkpoints.files import AtomicCheckpointIO, CheckpointError, link
+from mnist_cnn.checkpoints.logs import noted
+from mnist_cnn.checkpoints.run_folder import LAST, PREVIOUS, run_settings
 from mnist_cnn.errors import UserError
 from mnist_cnn.training.trainer_state import (
     begin_epoch_afresh,
     datamodule,
     forget_unbegun,
     gather,
-    log_dir,
+    run_folder,
 )
 
 #: What asks a run to stop: a scheduler or `kill`, Ctrl-C, and SLURM before its time limit.
@@ -72,11 +73,15 @@ class LastCheckpoint(Callback):
 
     def path(self, trainer: Trainer) -> Path:
         """Where ``last.ckpt`` is."""
-        return (log_dir(trainer) or Path(trainer.default_root_dir)) / "checkpoints" / LAST
+        return run_folder(trainer) / "checkpoints" / LAST
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of the user's
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        for callback in trainer.checkpoint_callbacks if stage == "fit" else []:
+            # Lightning's own choice is the first logger's, which need not be the run's folder.
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(self.path(trainer).parent)
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -138,23 +143,13 @@ class LastCheckpoint(Callback):
         forget_unbegun(checkpoint, trainer.num_training_batches)
         checkpoint["settings"] = run_settings(trainer, datamodule(trainer))
         checkpoint["figures"] = dict(trainer.callback_metrics)
-        for logger in trainer.loggers if trainer.is_global_zero else []:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.flush()
-        checkpoint["log_files"] = {
-            file.name: file.stat().st_size for file in event_files(log_dir(trainer))
-        }
+        if trainer.is_global_zero:
+            checkpoint |= noted(trainer.loggers)
 
     def _save(self, trainer: Trainer) -> None:
         path = self.path(trainer)
         if trainer.is_global_zero and self.last_is_intact:
-            link = path.with_name(f".{PREVIOUS}.tmp")
-            link.unlink(missing_ok=True)
-            try:
-                os.link(path, link)
-            except OSError:  # a file system without links
-                link.write_bytes(path.read_bytes())
-            link.replace(path.with_name(PREVIOUS))
+            link(path, path.with_name(PREVIOUS))
         trainer.save_checkpoint(path, weights_only=False)
         self.saved_step, self.last_is_intact = trainer.global_step, True
 

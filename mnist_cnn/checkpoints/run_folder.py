@@ -1,14 +1,12 @@
-"""A run's folder: found, locked, and put back to where its checkpoint was written."""
+"""A run's folder: its newest checkpoint found, and locked for one process."""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace
 from lightning.pytorch import LightningDataModule, Trainer
 
 from mnist_cnn.checkpoints.files import CheckpointError, read_checkpoint
@@ -21,33 +19,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-EVENT_FILES = "events.out.tfevents.*"
-#: Loggers that have a folder for each run.
-FILE_LOGGERS = ("TensorBoardLogger", "CSVLogger")
-
-
-def run_folders(trainer: Namespace) -> list[Path]:
-    """The folders of the runs that a trainer's configuration has made so far, or will make."""
-    logger = file_logger(trainer)
-    default = Path(trainer.default_root_dir or ".")
-    if logger is None:
-        if trainer.logger is True:
-            return [folder for folder in default.glob("lightning_logs/*") if folder.is_dir()]
-        return [default]
-    init_args = logger.init_args
-    root = Path(init_args.save_dir, init_args.get("name") or "")
-    version = init_args.get("version")
-    if version is None:
-        return [folder for folder in root.glob("*") if folder.is_dir()]
-    return [root / (version if isinstance(version, str) else f"version_{version}")]
-
-
-def file_logger(trainer: Namespace) -> Namespace | None:
-    """The configuration of the first logger, whose folder is the run's, if it is to files."""
-    loggers = trainer.logger
-    logger = loggers[0] if isinstance(loggers, list) and loggers else loggers
-    known = isinstance(logger, Namespace) and logger.class_path.rpartition(".")[2] in FILE_LOGGERS
-    return logger if known else None
 
 
 def run_settings(trainer: Trainer, data: LightningDataModule | None) -> dict[str, Any]:
@@ -93,6 +64,27 @@ def find_last(folders: list[Path]) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
+def find_best(folders: list[Path]) -> Path:
+    """The best checkpoint of the newest run.
+
+    Args:
+        folders: Folders of runs, each with its ``checkpoints``.
+
+    Raises:
+        CheckpointError: If there is no run, it has none, or its checkpoints are damaged.
+    """
+    found = find_last(folders)
+    if found is None:
+        raise CheckpointError("--ckpt_path best: no run has left a checkpoint yet")
+    last, content = found
+    names = [state.get("best_model_path") for state in content.get("callbacks", {}).values()]
+    for named in map(Path, filter(None, names)):
+        for path in (last.with_name(named.name), named):  # the folder may have been moved
+            if path.is_file():
+                return path
+    raise CheckpointError(f"--ckpt_path best: the newest run has no best checkpoint, only {last}")
+
+
 @contextlib.contextmanager
 def lock_run(folder: Path) -> Iterator[None]:
     """Have a run's folder for this process alone; its end, however it ends, frees the folder.
@@ -135,27 +127,3 @@ def check_same_run(checkpoint: dict[str, Any], settings: dict[str, Any]) -> None
 def _newest(folder: Path) -> float:
     files = [folder / "checkpoints" / name for name in (LAST, PREVIOUS)]
     return max((file.stat().st_mtime for file in files if file.is_file()), default=0.0)
-
-
-def rewind_logs(folder: Path, checkpoint: dict[str, Any]) -> None:
-    """Cut the event files of a run back to what they held when `checkpoint` was written.
-
-    What was logged after it will be logged again. Without this TensorBoard would show it twice.
-
-    Args:
-        folder: The folder of the run's logs.
-        checkpoint: What `LastCheckpoint` wrote.
-    """
-    sizes = checkpoint.get("log_files")
-    if sizes is None:
-        return
-    for file in event_files(folder):
-        if file.name not in sizes:
-            file.unlink()
-        elif file.stat().st_size > sizes[file.name]:
-            os.truncate(file, sizes[file.name])
-
-
-def event_files(folder: Path | None) -> Iterator[Path]:
-    """TensorBoard's files of a run, in the order of their names."""
-    return iter(sorted(folder.glob(EVENT_FILES))) if folder else iter(())

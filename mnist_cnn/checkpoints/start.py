@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsonargparse import Namespace
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_cnn.checkpoints.files import (
@@ -21,20 +21,23 @@ from mnist_cnn.checkpoints.files import (
     described_model,
     read_checkpoint,
 )
+from mnist_cnn.checkpoints.loggers import run_folders, share_folder, spell_out
+from mnist_cnn.checkpoints.logs import rewind
 from mnist_cnn.checkpoints.resume import LastCheckpoint
 from mnist_cnn.checkpoints.run_folder import (
+    LAST,
     check_same_run,
+    find_best,
     find_last,
     lock_run,
-    rewind_logs,
-    run_folders,
     run_settings,
 )
 from mnist_cnn.errors import UserError, warn
-from mnist_cnn.training.trainer_state import log_dir
+from mnist_cnn.training.trainer_state import run_folder
+from mnist_cnn.whole_files import on_disk
 
 #: For Lightning to find.
-LIGHTNINGS = ("best", "hpc", "registry")
+LIGHTNINGS = ("hpc", "registry")
 
 
 class Start(NamedTuple):
@@ -59,6 +62,11 @@ class Start(NamedTuple):
         """The folder of the run that goes on, if one does."""
         goes_on = self.command == "fit" and self.is_last and self.path
         return Path(self.path).parents[1] if goes_on and self.path else None
+
+    def share_folder(self, trainer: Namespace) -> None:
+        """Have all loggers of a trainer's configuration, which is changed, log into one folder."""
+        spell_out(trainer)
+        share_folder(trainer, self.run, (self.content or {}).get("loggers", {}))
 
     def check(self, model: LightningModule) -> None:
         """See that the checkpoint is one for this command and model.
@@ -96,22 +104,23 @@ class Start(NamedTuple):
         Raises:
             UserError: If the folder is another run's, or another process trains in it.
         """
-        folder = log_dir(trainer) if trainer.is_global_zero else None
-        callbacks = trainer.callbacks  # type: ignore[attr-defined]
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        keeps = any(isinstance(callback, LastCheckpoint) for callback in callbacks)
         with contextlib.ExitStack() as until_the_end:
-            for path in [c.path(trainer) for c in callbacks if isinstance(c, LastCheckpoint)]:
-                if folder:
-                    until_the_end.enter_context(lock_run(folder))
-                    if path.exists() and not self.run:
-                        raise UserError(
-                            f"{folder} holds a run already: --ckpt_path last goes on with it, "
-                            "another --trainer.logger.init_args.version begins a new one"
-                        )
+            if keeps and trainer.is_global_zero:
+                folder = run_folder(trainer)
+                until_the_end.enter_context(lock_run(folder))
+                if (folder / "checkpoints" / LAST).exists() and not self.run:
+                    raise UserError(
+                        f"{folder} holds a run already: --ckpt_path last goes on with it, without "
+                        "the version or ID in --trainer.logger a new one begins"
+                    )
             if self.run and self.content:
                 check_same_run(self.content, run_settings(trainer, data))
-                if folder:
-                    rewind_logs(self.run, self.content)
-            yield
+                if trainer.is_global_zero:
+                    rewind(trainer.loggers, self.content)
+            with on_disk(run_folder(trainer)):
+                yield
 
 
 def choose(given: str | None, command: str, trainer: Namespace) -> Start:
@@ -132,6 +141,9 @@ def choose(given: str | None, command: str, trainer: Namespace) -> Start:
         if path is None and command != "fit":
             raise UserError("--ckpt_path last: no run has left a checkpoint yet")
         return Start(command, str(path) if path else None, content, is_last=True)
+    if given == "best":
+        given = str(find_best(run_folders(trainer)))
+        rank_zero_only(print)(f"--ckpt_path best: {given}", file=sys.stderr)
     if not given or given in LIGHTNINGS or "://" in given:
         return Start(command, given)
     return Start(command, given, read_checkpoint(given))

@@ -7,7 +7,6 @@ checkpoint into a Keras model. Neither needs Keras.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,11 @@ from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
 from mnist_cnn.checkpoints.classifier import load_classifier
-from mnist_cnn.checkpoints.files import BUNDLED, CheckpointError, read_checkpoint
+from mnist_cnn.checkpoints.files import (
+    BUNDLED,
+    AtomicCheckpointIO,
+    read_checkpoint,
+)
 from mnist_cnn.keras_io.files import KerasFileError, KerasModel, read, write
 from mnist_cnn.keras_io.layers import spec_from_layers
 from mnist_cnn.keras_io.layouts import like, to_keras, to_torch, variables, weighted
@@ -147,7 +150,7 @@ def export_keras(checkpoint: str | Path, target: str | Path) -> None:
 
     Raises:
         CheckpointError: If the checkpoint cannot be read, or holds another net.
-        KerasFileError: If the file cannot be written.
+        UnwritableError: If the file cannot be written.
         UserError: If the net has no counterpart in Keras.
     """
     if not str(target).endswith(".keras"):
@@ -179,14 +182,8 @@ def save(model: MNISTClassifier, optimizer: Any, path: str | Path) -> None:
     )
     trainer.strategy.connect(model)
     trainer.strategy.optimizers = [optimizer]
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".import") as folder:
-            trainer.save_checkpoint(Path(folder) / path.name)
-            (Path(folder) / path.name).replace(path)
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+    trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+    trainer.save_checkpoint(path)
 
 
 def main(arguments: list[str]) -> None:

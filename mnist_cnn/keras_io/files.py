@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.keras_io.optimizers import KerasOptimizer, optimizer_of
+from mnist_cnn.whole_files import write_whole
 
 Layer = dict[str, Any]  # {"class_name": "Conv2D", "config": {…}}
 
@@ -87,7 +87,7 @@ def write(path: str | Path, model: Layer, weights: list[Any], optimizer: KerasOp
         optimizer: What the model is compiled with.
 
     Raises:
-        KerasFileError: If the file cannot be written.
+        UnwritableError: If the file cannot be written.
     """
     h5py = _h5py()
     content = io.BytesIO()
@@ -105,17 +105,12 @@ def write(path: str | Path, model: Layer, weights: list[Any], optimizer: KerasOp
         "metrics": ["accuracy"],
     }
 
-    temporary = Path(path).with_name(f".{Path(path).name}.{os.getpid()}")
-    try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        with zipfile.ZipFile(temporary, "w") as archive:
-            archive.writestr("metadata.json", json.dumps({"keras_version": KERAS_FORMAT}))
-            archive.writestr("config.json", json.dumps(model | {"compile_config": compiled}))
-            archive.writestr("model.weights.h5", content.getvalue())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise KerasFileError(f"cannot write {path}: {error.strerror or error}") from error
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("metadata.json", json.dumps({"keras_version": KERAS_FORMAT}))
+        archive.writestr("config.json", json.dumps(model | {"compile_config": compiled}))
+        archive.writestr("model.weights.h5", content.getvalue())
+    write_whole(path, whole.getbuffer())
 
 
 KERAS_FORMAT = "3.15.1"  # the version whose format is written

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from shutil import which
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
+from mnist_cnn.checkpoints.run_folder import LAST
 from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.errors import warn
 from mnist_cnn.reports.curves import CURVES, curves
-from mnist_cnn.training.trainer_state import datamodule, log_dir
+from mnist_cnn.training.trainer_state import datamodule, gather, run_folder
 
 
 class Report(Callback):
@@ -25,7 +34,9 @@ class Report(Callback):
         self.history: list[
             dict[str, float]
         ] = []  # one row an epoch; s: seconds, val_s: of these for validation
-        self.epochs_before = 0  # epochs that the checkpoint had behind it
+        self.has_begun = False  # to train, now and not before a resume
+        self.first_not_finite = torch.zeros(())  # step whose loss was NaN or infinite; 0: none yet
+        self.warned = False
         self.epoch_start = 0.0
         self.elapsed = 0.0  # seconds of the epoch under way that were spent before a resume
         self.validation_start = 0.0
@@ -37,16 +48,34 @@ class Report(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.history = list(state_dict["history"])
-        self.epochs_before = len(self.history)
         self.elapsed = state_dict.get("elapsed", 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and trainer.progress_bar_callback is None:
             print(_sample_counts(trainer), HEADER, sep="\n", flush=True)
         self.epoch_start = time.perf_counter()
+        self.has_begun = True
+        self.first_not_finite = torch.zeros((), dtype=torch.long, device=pl_module.device)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.epoch_start, self.elapsed, self.validation = time.perf_counter(), 0.0, 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
+    ) -> None:
+        # Where the loss is: to look at it here would make each step wait for a GPU.
+        is_first = (self.first_not_finite == 0) & ~outputs["loss"].detach().isfinite()
+        self.first_not_finite.masked_fill_(is_first, trainer.global_step)
+
+    def _warn_if_not_finite(self, trainer: Trainer) -> None:
+        steps = [step for step in gather(trainer, int(self.first_not_finite)) if step]
+        if steps and not self.warned:
+            self.warned = True
+            lr = float(trainer.optimizers[0].param_groups[0]["lr"])
+            warn(
+                f"the loss became NaN or infinite at step {min(steps)}: lower the learning rate, "
+                f"--model.optimizer.lr, which is {lr:g}"
+            )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.validation_start = time.perf_counter()
@@ -58,6 +87,7 @@ class Report(Callback):
         seconds = self.elapsed + time.perf_counter() - self.epoch_start
         row = {"epoch": trainer.current_epoch + 1.0, "s": seconds, "val_s": self.validation}
         row |= curves(trainer)
+        self._warn_if_not_finite(trainer)
         self.history.append(row)
         if trainer.is_global_zero and trainer.progress_bar_callback is None:
             print(_line(row, trainer.max_epochs), flush=True)
@@ -66,11 +96,8 @@ class Report(Callback):
         """The lines that end a run, once `trainer` has fitted and its progress bar is gone."""
         lines = ["", _sample_counts(trainer), HEADER]
         lines += [_line(row, trainer.max_epochs) for row in self.history]
-        if len(self.history) == self.epochs_before:
-            lines.append(
-                f"Nothing was trained: the run had already reached epoch {trainer.current_epoch} "
-                f"of --trainer.max_epochs {trainer.max_epochs}; raise it to train on."
-            )
+        if not self.has_begun:
+            lines.append(f"Nothing was trained: {_why_nothing(trainer)}")
         validated = [row for row in self.history if "val/accuracy" in row]
         if validated:
             last, best = validated[-1], max(validated, key=lambda row: row["val/accuracy"])
@@ -84,18 +111,10 @@ class Report(Callback):
             validation = sum(row.get("val_s", 0.0) for row in self.history)
             training = sum(row["s"] for row in self.history) - validation
             lines.append(f"Training took {training:.2f} s, validation {validation:.2f} s.")
-        if folder := log_dir(trainer):
-            lines += ["", f"Logs:        {folder}"]
-            callbacks = trainer.checkpoint_callbacks
-            files = [path for c in callbacks if (path := getattr(c, "best_model_path", ""))]
-            lines += [f"Checkpoint:  {path}" for path in files]
-            if files and not _tests(trainer):
-                command = f"python -m mnist_cnn test --config {folder}/config.yaml"
-                lines.append(f"Test it:     {command} --ckpt_path {files[-1]}")
-            lines.append(f"Look at it:  {_tensorboard()} --logdir {folder.parent.parent}")
-        return lines
+        return lines if trainer.fast_dev_run else [*lines, *_left_behind(trainer)]  # type: ignore[attr-defined]
 
 
+MODULE = "tensorboard.main"
 HEADER = "  epoch       s    loss  accuracy  val_loss  val_accuracy"
 
 
@@ -108,9 +127,44 @@ def _line(row: dict[str, float], max_epochs: int | None) -> str:
     return f"{row['epoch']:4.0f}/{max_epochs:<3}{row['s']:7.1f}{figures}"
 
 
-def _tensorboard() -> str:
-    """The command, also where the environment is not activated."""
-    return "tensorboard" if which("tensorboard") else f"{sys.executable} -m tensorboard.main"
+def _why_nothing(trainer: Trainer) -> str:
+    """Which setting left nothing to train, and how to train on."""
+    if trainer.limit_train_batches == 0:
+        return "--trainer.limit_train_batches 0 leaves no batch."
+    reached = f"epoch {trainer.current_epoch} of --trainer.max_epochs {trainer.max_epochs}"
+    if trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps:
+        reached = f"step {trainer.global_step} of --trainer.max_steps {trainer.max_steps}"
+    return f"the run had already reached {reached}; raise it to train on."
+
+
+def _left_behind(trainer: Trainer) -> Iterator[str]:
+    """Where a run's files are, and how to go on from here. Commands are for a POSIX shell."""
+    folder = run_folder(trainer)
+    callbacks = trainer.checkpoint_callbacks
+    best = [path for c in callbacks if (path := getattr(c, "best_model_path", ""))]
+    last = folder / "checkpoints" / LAST
+    files = [path for path in best if Path(path).exists()] or [str(last)] * last.exists()
+    if files or trainer.loggers:
+        yield ""
+        yield f"Logs:        {folder}"
+    for path in files:
+        yield f"Checkpoint:  {path}"
+    if files and not _tests(trainer):
+        config = ["--config", str(folder / "config.yaml"), "--ckpt_path", files[-1]]
+        yield f"Test it:     {shlex.join(['python', '-m', 'mnist_cnn', 'test', *config])}"
+    for logger in trainer.loggers:
+        yield f"Look at it:  {_look_at(logger)}"
+
+
+def _look_at(logger: Logger) -> str:
+    if isinstance(logger, TensorBoardLogger):
+        # Also where the environment is not activated.
+        program = ["tensorboard"] if which("tensorboard") else [sys.executable, "-m", MODULE]
+        folder = os.path.expandvars(Path(logger.save_dir).expanduser())
+        return shlex.join([*program, "--logdir", folder])
+    if isinstance(logger, CSVLogger):
+        return str(Path(logger.log_dir, ExperimentWriter.NAME_METRICS_FILE))
+    return f"{type(logger).__name__}, {logger.log_dir or f'run {logger.version}'}"
 
 
 def _sample_counts(trainer: Trainer) -> str:
@@ -120,8 +174,7 @@ def _sample_counts(trainer: Trainer) -> str:
     train, val = data.train_set.images, data.val_set.images
     origin = "the test images" if data.val_set is data.test_set else "held out of training"
     share = data.batch_size // trainer.world_size
-    # Fewer than there are with --trainer.limit_train_batches and the like.
-    trained = min(len(train), trainer.num_training_batches * data.batch_size)
+    trained = _images(len(train), data.batch_size, trainer.limit_train_batches)
     return (
         f"Training images: {tuple(train.shape)}, validation images: {tuple(val.shape)}, {origin}\n"
         f"Train on {trained} samples, validate on {_validated(trainer, data)} samples, "
@@ -131,8 +184,13 @@ def _sample_counts(trainer: Trainer) -> str:
 
 def _validated(trainer: Trainer, data: MNISTDataModule) -> int:
     """Images that a validation sees."""
-    batches = sum(trainer.num_val_batches) if trainer.num_val_batches else float("inf")
-    return int(min(len(data.val_set), batches * data.eval_batch_size))
+    return _images(len(data.val_set), data.eval_batch_size, trainer.limit_val_batches)
+
+
+def _images(there: int, batch_size: int, limit: float) -> int:
+    """How many of the images a limit leaves: a number of batches, or as a float their share."""
+    share = int(-(-there // batch_size) * limit) if isinstance(limit, float) else limit
+    return min(there, share * batch_size)
 
 
 def _tests(trainer: Trainer) -> bool:

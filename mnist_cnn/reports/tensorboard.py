@@ -24,6 +24,9 @@ from mnist_cnn.training.metrics import NUM_CLASSES
 from mnist_cnn.training.randomness import global_seed
 from mnist_cnn.training.trainer_state import datamodule, gather
 
+#: Where the bins of TensorBoard's histograms end.
+MAX_DRAWN = 1e20
+
 
 class TensorBoardViews(Callback):
     """Adds to TensorBoard what ``self.log`` does not: other axes, pictures, histograms, rates.
@@ -108,7 +111,10 @@ class TensorBoardViews(Callback):
                 writer.add_scalar(f"over_images/{tag}", value, self.images_seen)
             if self.histograms:
                 for name, weight in pl_module.named_parameters():
-                    writer.add_histogram(name.replace(".", "/"), weight.detach().float(), epoch)
+                    values = weight.detach().double()
+                    values = values[values.abs() < MAX_DRAWN]  # none that is NaN or infinite
+                    if values.numel():
+                        writer.add_histogram(name.replace(".", "/"), values, epoch)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.confusion.to(pl_module.device).reset()
@@ -126,7 +132,9 @@ class TensorBoardViews(Callback):
         if not self.active:
             return
         batch = Batch.of(batch, trainer)
-        self.confusion.update(outputs, batch.labels)
+        answers = outputs.argmax(dim=1)
+        digits = answers < NUM_CLASSES  # a net may have more outputs
+        self.confusion.update(answers[digits], batch.labels[digits])
         self.wrong.update(outputs, batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler
 
@@ -181,6 +181,21 @@ class GlobalBatchSampler(DistributedSampler[Share]):
             return torch.arange(self.size)
         generator = torch.Generator().manual_seed(stream_key(self.seed, self.epoch))
         return torch.randperm(self.size, generator=generator)
+
+
+class OverfitBatches(Callback):
+    """``Trainer(overfit_batches=…)`` in Lightning's sense: each epoch the same batches, unshuffled.
+
+    Lightning would put a sampler of single images in the place of one of global batches.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        trainer.overfit_batches = 0  # type: ignore[attr-defined]  # it has become the limits
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        sampler = getattr(trainer.train_dataloader, "sampler", None)
+        if isinstance(sampler, GlobalBatchSampler):
+            sampler.shuffle = False
 
 
 def check_global_batch(batch_size: int, world_size: int, chunks: int = 0) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.global_batches import check_global_batch
+from mnist_cnn.training.trainer_state import run_folder
 
 #: Processes a core; beyond it they only wait for each other.
 MAX_PROCESSES_PER_CORE = 2
@@ -29,13 +31,9 @@ def check(trainer: Trainer, model: LightningModule, data: Any, command: str) -> 
     check_cores(trainer)
     check_bf16(trainer)
     check_writable(trainer)
-    if trainer.overfit_batches:  # type: ignore[attr-defined]
-        raise UserError(
-            "--trainer.overfit_batches changes which images a step sees, and is not supported; "
-            "--trainer.limit_train_batches trains on less"
-        )
     if command != "fit":
         return
+    check_launcher(trainer)
     check_global_batch(data.batch_size, trainer.world_size, data.chunks)
     if data.chunks and any("BatchNorm" in type(m).__name__ for m in model.modules()):
         raise UserError(
@@ -63,6 +61,20 @@ def check_cores(trainer: Trainer) -> None:
         )
 
 
+def check_launcher(trainer: Trainer) -> None:
+    """Refuse to train in processes that are copies of this one.
+
+    Raises:
+        UserError: If the strategy starts such.
+    """
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise UserError(
+            "--trainer.strategy ddp_spawn, ddp_fork and ddp_notebook train in copies of this "
+            "process, which hand back neither a report nor a signal: use --trainer.strategy ddp, "
+            "which trains the same"
+        )
+
+
 def check_bf16(trainer: Trainer) -> None:
     """Warn if products in bf16 are asked of a CPU that has none, and imitates them slowly."""
     if not (isinstance(trainer.accelerator, CPUAccelerator) and "bf16" in str(trainer.precision)):
@@ -82,7 +94,7 @@ def check_writable(trainer: Trainer) -> None:
         UserError: If a file cannot be made there.
     """
     for logger in trainer.loggers if trainer.is_global_zero else []:
-        folder = Path(getattr(logger, "root_dir", None) or logger.save_dir or ".")
+        folder = Path(logger.root_dir or run_folder(trainer).parent)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=folder).close()

@@ -6,11 +6,13 @@ All that this project reads or sets of Lightning's loop counters is here, as the
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 
 def datamodule(trainer: Trainer) -> LightningDataModule | None:
@@ -18,10 +20,21 @@ def datamodule(trainer: Trainer) -> LightningDataModule | None:
     return trainer.datamodule  # type: ignore[attr-defined]  # set by fit
 
 
-def log_dir(trainer: Trainer) -> Path | None:
-    """The folder of the run's logs. ``Trainer.log_dir`` would have to be asked on all ranks."""
-    folder = trainer.loggers[0].log_dir if trainer.loggers else None
-    return Path(folder) if folder else None
+def run_folder(trainer: Trainer) -> Path:
+    """The one folder of a run: its first logger's that keeps files, else the trainer's root folder.
+
+    Rank 0's is meant: the others may have counted the versions when it was there already.
+    ``Trainer.log_dir`` would have to be asked on all ranks, and is no folder of the run where the
+    first logger sends its figures elsewhere.
+    """
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):  # its log_dir is the sub_dir, if it has one
+            version = logger.version
+            name = version if isinstance(version, str) else f"version_{version}"
+            return Path(os.path.expandvars(Path(logger.root_dir, name).expanduser()))
+        if logger.log_dir:
+            return Path(logger.log_dir)
+    return Path(trainer.default_root_dir)
 
 
 def gather(trainer: Trainer, mine: Any) -> list[Any]:

@@ -10,6 +10,7 @@ answers.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import logging
 import tempfile
@@ -28,6 +29,7 @@ from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import EnsembleCNN, describe
 from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
+from mnist_cnn.whole_files import unwritable
 
 CHECKED = 1000  # test images on which an exported file must agree with its checkpoint
 TOLERANCE = 1e-5  # of a probability
@@ -67,7 +69,7 @@ def export(
         raise ExportError(f"--opset {opset} is for --format onnx, not {kind}")
     options = {} if opset is None else {"opset": opset}
     model, facts = load_ensemble(checkpoints)
-    write, read = FORMATS[kind]
+    to_bytes, read = FORMATS[kind]
     out = Path(out)
     if out.is_dir():
         raise ExportError(f"--out {out}: is a folder; name a file")
@@ -75,7 +77,7 @@ def export(
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.")
     except OSError as error:
-        raise ExportError(f"--out {out}: cannot be written: {error.strerror}") from error
+        raise ExportError(f"--out {unwritable(out, error)}") from error
     with folder:
         temporary = Path(folder.name) / f"model{SUFFIXES[kind]}"
         data = MNISTDataModule(str(data_dir), dataset=facts["dataset"])
@@ -86,7 +88,11 @@ def export(
         accuracy = float((expected.argmax(dim=1) == labels).float().mean())
         metadata = describe_model(facts, round(accuracy, 4))
         try:
-            write(model, temporary, metadata, **options)
+            content = to_bytes(model, metadata, **options)
+            try:
+                temporary.write_bytes(content)
+            except OSError as error:
+                raise ExportError(f"--out {unwritable(out, error, len(content))}") from error
             predict = read(temporary)
         except ImportError as error:
             raise ExportError(
@@ -158,7 +164,7 @@ def check(predict: Predict, images: Tensor, expected: Tensor) -> None:
         )
 
 
-def _write_program(model: MNISTClassifier) -> torch.export.ExportedProgram:
+def _program(model: MNISTClassifier) -> torch.export.ExportedProgram:
     """The model as a graph of torch's operators, for any number of images."""
     module = Probabilities(model).requires_grad_(False)
     module = module.to(memory_format=torch.contiguous_format)
@@ -168,26 +174,27 @@ def _write_program(model: MNISTClassifier) -> torch.export.ExportedProgram:
     )
 
 
-def _write_torch(model: MNISTClassifier, path: Path, metadata: dict[str, str]) -> None:
-    torch.export.save(
-        _write_program(model), path, extra_files={"metadata.json": json.dumps(metadata)}
-    )
+def _torch_bytes(model: MNISTClassifier, metadata: dict[str, str]) -> bytes:
+    content = io.BytesIO()
+    extra_files = {"metadata.json": json.dumps(metadata)}
+    torch.export.save(_program(model), content, extra_files=extra_files)
+    return content.getvalue()
 
 
 def _read_torch(path: Path) -> Predict:
     return torch.export.load(path).module()
 
 
-def _write_onnx(
-    model: MNISTClassifier, path: Path, metadata: dict[str, str], opset: int | None = None
-) -> None:
+def _onnx_bytes(
+    model: MNISTClassifier, metadata: dict[str, str], opset: int | None = None
+) -> bytes:
     import onnx
     import onnxscript  # noqa: F401  # torch.onnx names no package when it is missing
 
     for library in ("torch.onnx", "onnxscript"):  # what they warn of is an error below
         logging.getLogger(library).setLevel(logging.ERROR)
     program = torch.onnx.export(
-        _write_program(model),
+        _program(model),
         dynamo=True,
         input_names=["images"],
         output_names=["probabilities"],
@@ -203,7 +210,7 @@ def _write_onnx(
         )
     _name_batch_axis(proto.graph)
     onnx.helper.set_model_props(proto, metadata)
-    onnx.save(proto, path)
+    return proto.SerializeToString()
 
 
 def _name_batch_axis(graph: Any) -> None:
@@ -223,11 +230,11 @@ def _read_onnx(path: Path) -> Predict:
     )
 
 
-def _write_safetensors(model: MNISTClassifier, path: Path, metadata: dict[str, str]) -> None:
+def _safetensors_bytes(model: MNISTClassifier, metadata: dict[str, str]) -> bytes:
     from safetensors.torch import save
 
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    path.write_bytes(save(weights, metadata={"format": "pt"} | metadata))
+    return save(weights, metadata={"format": "pt"} | metadata)
 
 
 def _read_safetensors(path: Path) -> Predict:
@@ -235,9 +242,9 @@ def _read_safetensors(path: Path) -> Predict:
 
 
 FORMATS = {
-    "onnx": (_write_onnx, _read_onnx),
-    "torch_export": (_write_torch, _read_torch),
-    "safetensors": (_write_safetensors, _read_safetensors),
+    "onnx": (_onnx_bytes, _read_onnx),
+    "torch_export": (_torch_bytes, _read_torch),
+    "safetensors": (_safetensors_bytes, _read_safetensors),
 }
 SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensors"}
 

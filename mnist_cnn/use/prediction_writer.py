@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.training.trainer_state import datamodule, gather, log_dir
+from mnist_cnn.training.trainer_state import datamodule, gather, run_folder
 from mnist_cnn.use.tables import check_suffix, write_table
 
 
@@ -51,7 +51,8 @@ class PredictionWriter(Callback):
             # The ranks' shares of a batch are consecutive rows of it.
             shares = [share for batch in zip(*by_rank, strict=True) for share in batch]
             probabilities = torch.cat(shares)
-            path = Path(self.path or (log_dir(trainer) or Path()) / "predictions.csv")
+            folder = run_folder(trainer) if trainer.loggers else Path()
+            path = Path(self.path or folder / "predictions.csv")
             data = datamodule(trainer)
             names: list[str] = []
             if isinstance(data, MNISTDataModule) and data.dataset != "MNIST":

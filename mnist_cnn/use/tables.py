@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
+import io
 import json
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.whole_files import unwritable, write_whole
 
 SUFFIXES = (".csv", ".json")
 #: What becomes of bytes in a file's name that are no text: \\udce9, which JSON reads as they were.
@@ -43,7 +44,7 @@ def check_place(flag: str, path: str) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=Path(path).parent).close()
     except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be written: {error.strerror}") from error
+        raise UserError(f"{flag} {unwritable(Path(path), error)}") from error
 
 
 def write_table(path: Path, keys: Keys, probabilities: Tensor, names: Sequence[str] = ()) -> None:
@@ -56,38 +57,30 @@ def write_table(path: Path, keys: Keys, probabilities: Tensor, names: Sequence[s
         names: Of the classes, for a column of their own: not those of digits.
 
     Raises:
-        UserError: If the file cannot be written.
+        UnwritableError: If the file cannot be written.
     """
     if names:
         answers = probabilities.argmax(dim=1).tolist()
         keys = [key | {"class": names[i]} for key, i in zip(keys, answers, strict=True)]
-    write = _write_json if path.suffix.lower() == ".json" else _write_csv
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary, keys, probabilities)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+    text = (_json if path.suffix.lower() == ".json" else _csv)(keys, probabilities)
+    write_whole(path, text.encode("utf-8", errors=NO_TEXT))
 
 
-def _write_csv(path: Path, keys: Keys, probabilities: Tensor) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors=NO_TEXT) as file:
-        table = csv.writer(file)
-        classes = [f"p{digit}" for digit in range(probabilities.shape[1])]
-        table.writerow([*keys[0], "digit", "confidence", *classes])
-        for key, row in zip(keys, probabilities, strict=True):
-            figures = (f"{p:.6f}" for p in row.tolist())
-            table.writerow([*key.values(), int(row.argmax()), f"{float(row.max()):.6f}", *figures])
+def _csv(keys: Keys, probabilities: Tensor) -> str:
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    classes = [f"p{digit}" for digit in range(probabilities.shape[1])]
+    table.writerow([*keys[0], "digit", "confidence", *classes])
+    for key, row in zip(keys, probabilities, strict=True):
+        figures = (f"{p:.6f}" for p in row.tolist())
+        table.writerow([*key.values(), int(row.argmax()), f"{float(row.max()):.6f}", *figures])
+    return text.getvalue()
 
 
-def _write_json(path: Path, keys: Keys, probabilities: Tensor) -> None:
+def _json(keys: Keys, probabilities: Tensor) -> str:
     rows = []
     for key, row in zip(keys, probabilities, strict=True):
         figures = [round(p, 6) for p in row.tolist()]
         answer = {"digit": int(row.argmax()), "confidence": max(figures)}
         rows.append(json.dumps(key | answer | {"probabilities": figures}, ensure_ascii=False))
-    path.write_text("[\n" + ",\n".join(rows) + "\n]\n", encoding="utf-8", errors=NO_TEXT)
+    return "[\n" + ",\n".join(rows) + "\n]\n"

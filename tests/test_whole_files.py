@@ -1,0 +1,57 @@
+"""A full disk is told in the system's words, and takes nothing that was there."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_cnn.checkpoints.files import AtomicCheckpointIO
+from mnist_cnn.mnist_files import SHA256, prepare_mnist
+from mnist_cnn.use.tables import write_table
+from mnist_cnn.whole_files import UnwritableError, on_disk, write_whole
+
+WRITERS: dict[str, Callable[[Path], object]] = {
+    "last.ckpt": lambda path: AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(9)}, path),
+    "answers.csv": lambda path: write_table(path, [{"index": 0}], torch.full((1, 10), 0.1)),
+    "answers.json": lambda path: write_table(path, [{"index": 0}], torch.full((1, 10), 0.1)),
+    "any": lambda path: write_whole(path, b"new"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_named_and_what_was_there_stays(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("old")
+    path.with_name(f".{name}.tmp").symlink_to("/dev/full")
+    with pytest.raises(UnwritableError) as error:
+        WRITERS[name](path)
+    assert f"{path}: cannot be written: No space left on device in {tmp_path}: " in str(error.value)
+    assert "MB are free" in str(error.value)
+    assert "MB are needed" in str(error.value)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_data_folder_ends_the_search_for_mnist(tmp_path: Path, mnist_root: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    *there, missing = (mnist_root / "MNIST" / "raw" / name for name in SHA256)
+    for file in there:
+        (raw / file.name).symlink_to(file)
+    (raw / f"{missing.name}.gz").write_bytes(gzip.compress(missing.read_bytes()))
+    (raw / f".{missing.name}.tmp").symlink_to("/dev/full")
+    with pytest.raises(UnwritableError, match=f"{missing.name}: cannot be written: No space left"):
+        prepare_mnist(tmp_path)
+
+
+def test_logs_on_a_full_disk_are_named_by_their_folder(tmp_path: Path) -> None:
+    words = f"{tmp_path}: cannot be written: No space left on device in {tmp_path}"
+    with pytest.raises(UnwritableError, match=words), on_disk(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as an event file's writer does
+    with pytest.raises(FileNotFoundError), on_disk(tmp_path):
+        (tmp_path / "missing").read_text()
