@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from mnist_cnn import EnsembleCNN, FastCNN, KerasCNN, RecordCNN
 from mnist_cnn.checkpoints.files import described_model
-from mnist_cnn.nets import describe, logits_over_shifts, make_net
+from mnist_cnn.errors import UserError
+from mnist_cnn.nets import SequentialCNN, describe, logits_over_shifts, make_net
 
 
 def plain_stack(net: KerasCNN, x: Tensor) -> Tensor:
@@ -146,3 +148,40 @@ def test_a_border_is_cut_off() -> None:
         assert FastCNN(border=border)(x).shape == (3, 10)
     with pytest.raises(ValueError, match="from 0 to 7"):
         FastCNN(border=8)
+
+
+@pytest.mark.parametrize(("size", "stride"), [((3, 3), (3, 3)), ((4, 2), (3, 1)), ((5, 5), (2, 2))])
+def test_same_average_pooling_is_the_mean_of_the_pixels_in_the_image(
+    size: tuple[int, int], stride: tuple[int, int]
+) -> None:
+    """As TensorFlow does it, whose padding is uneven: by NumPy, window for window."""
+    layer = {"avg_pool": list(size), "stride": list(stride), "padding": "same"}
+    x = torch.rand(2, 1, 28, 28)
+    found = SequentialCNN([layer])(x)
+    rows, columns = ([*range(0, 28, step)] for step in stride)
+    before = [
+        max((-(-28 // s) - 1) * s + k - 28, 0) // 2 for k, s in zip(size, stride, strict=True)
+    ]
+    expected = [
+        [
+            x[:, 0, max(r - before[0], 0) : r - before[0] + size[0]][
+                :, :, max(c - before[1], 0) : c - before[1] + size[1]
+            ]
+            .numpy()
+            .mean(axis=(1, 2))
+            for c in columns
+        ]
+        for r in rows
+    ]
+    np.testing.assert_allclose(found[:, 0].permute(1, 2, 0), expected, rtol=0, atol=1e-6)
+
+
+def test_a_layer_that_does_not_fit_is_a_line() -> None:
+    for layer, words in (
+        ({"conv": 2, "padding": "sme"}, "sme"),
+        ({"dense": 10}, "flatten comes first"),
+        ({"max_pool": [2, 2], "padding": "some"}, "some"),
+        ({"global_pool": "mean"}, "mean"),
+    ):
+        with pytest.raises(UserError, match=rf"layer 1, .*{words}"):
+            SequentialCNN([layer])
