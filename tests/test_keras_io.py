@@ -236,7 +236,9 @@ VARIANTS: dict[str, Callable[[Any], list[Any]]] = {
         layers.Dense(10, activation="softmax"),
     ],
     "classic, of bytes": lambda layers: [
+        layers.Input((784,)),
         layers.Rescaling(1 / 255),
+        layers.Reshape((28, 28, -1)),
         layers.Conv2D(3, 3, activation="relu"),
         layers.Conv2D(4, 3, activation="relu"),
         layers.MaxPooling2D(2),

@@ -12,6 +12,8 @@ from mnist_cnn.nets.sequential import ACTIVATIONS
 INPUTS = ([28, 28, 1], [28, 28], [784])
 #: A first Rescaling by less is of pixels from 0 to 255.
 LEAST_SCALE = 1 / 25
+#: Layers that leave the pixels of an image in their places.
+PIXEL_BY_PIXEL = ("Reshape", "Rescaling", "Dropout", "Activation", "ReLU")
 #: How settings end that change training alone, and have no counterpart here.
 FOR_TRAINING = ("_regularizer", "_constraint")
 
@@ -53,7 +55,7 @@ class Chain:
         spec: Those so far.
         rank: How many axes their output has in Keras, the images' not counted.
         is_flat: Whether its counterpart here has one axis.
-        is_input: Whether it is the image as it came in.
+        is_image: Whether it has the pixels of the image, in their places.
         lines: What was assumed, and what is not imported.
     """
 
@@ -61,7 +63,7 @@ class Chain:
         self.spec: Spec = []
         self.rank = 3
         self.is_flat = False
-        self.is_input = True
+        self.is_image = True
         self.lines: list[str] = []
 
     def add(self, kind: str, config: dict[str, Any]) -> None:
@@ -91,7 +93,7 @@ class Chain:
             lost.append("trainable=False")
         if lost:
             self.lines.append(f"Not imported, of layer {config['name']}: {', '.join(lost)}.")
-        self.is_input = self.is_input and kind == "Reshape"
+        self.is_image = self.is_image and kind in PIXEL_BY_PIXEL
 
     def _take(self, shape: list[int | None]) -> None:
         """Begin with an input of a shape."""
@@ -104,27 +106,27 @@ class Chain:
         self.rank = len(shape)
 
     def _reshape(self, target: list[int]) -> None:
-        if len(target) == 1:
-            self._flatten()
-            return
         known = math.prod(n for n in target if n != -1)
         shape = [784 // known if n == -1 else n for n in target]
-        if not self.is_input or shape not in INPUTS:
+        if self.is_image and shape in INPUTS:
+            self.rank = len(shape)
+        elif len(target) == 1:
+            self._flatten()
+        else:
             raise KerasFileError(
                 f"target_shape={tuple(target)} is not supported; only from one form of an image of "
                 "28×28 pixels to another, and to a row"
             )
-        self.rank = len(shape)
 
     def _flatten(self) -> None:
         if not self.is_flat:
             self.spec.append({"flatten": True})
-        self.rank, self.is_flat, self.is_input = 1, True, False
+        self.rank, self.is_flat, self.is_image = 1, True, False
 
     def _rescale(self, scale: Any, offset: Any) -> None:
         if not all(isinstance(n, (int, float)) for n in (scale, offset)):
             raise KerasFileError(f"scale={scale}, offset={offset} are not supported, but a number")
-        if self.is_input and abs(scale) < LEAST_SCALE:
+        if self.is_image and not self.spec and abs(scale) < LEAST_SCALE:
             scale *= 255  # a net here is given bytes divided by 255
             self.lines.append("Assumed, since Rescaling is first: pixels from 0 to 255 in Keras.")
         if not (math.isclose(scale, 1, rel_tol=1e-6) and offset == 0):
