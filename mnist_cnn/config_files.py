@@ -127,7 +127,7 @@ def read(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"--config {path}: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
-        raise UserError(f"--config {path}: is not YAML, but a binary file") from error
+        raise UserError(f"--config {path}: is not a text file in UTF-8") from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

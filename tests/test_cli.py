@@ -208,8 +208,8 @@ def test_a_gpu_that_is_not_there(cli: Cli) -> None:
         (b"", ("is empty",)),
         (b"# nothing yet\n", ("is empty",)),
         (b"- a\n- b\n", ("is not a configuration",)),
-        (b"\x89PNG\r\n", ("is not YAML, but a binary file",)),
-        (b"a: b\0\n", ("is not YAML, but a binary file",)),
+        (b"\x89PNG\r\n", ("is not a text file in UTF-8",)),
+        (b"a: b\0\n", ("is not a text file in UTF-8",)),
     ],
 )
 def test_a_mistake_in_a_configuration_names_the_file_and_the_line(

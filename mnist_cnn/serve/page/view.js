@@ -96,7 +96,7 @@ export function showProblem(text) {
 export function showModel({ model }) {
   const parts = [model.net?.class_path.split(".").at(-1), model.checkpoint];
   if (model.test_accuracy) {
-    parts.push(`${(100 * model.test_accuracy).toFixed(2)}% of MNIST's test images right`);
+    parts.push(`${(100 * model.test_accuracy).toFixed(2)}% of ${model.dataset}'s test images right`);
   }
   $("model").textContent = parts.filter(Boolean).join(" · ");
 }
