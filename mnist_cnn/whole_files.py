@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def unwritable(path: Path, error: OSError, size: int | None = None) -> str:
         size: Bytes that were to be written, where that is known.
     """
     line = f"{path}: cannot be written: {error.strerror or error}"
-    if error.errno not in FULL:
+    if not is_full(error):
         return line
     folder = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
     free = f"{shutil.disk_usage(folder).free / 1e6:.1f} MB are free"
@@ -63,9 +64,24 @@ def on_disk(folder: Path) -> Iterator[None]:
     Raises:
         UnwritableError: If it is.
     """
+    show = threading.excepthook
+
+    def show_others(thread: threading.ExceptHookArgs) -> None:
+        # TensorBoard's writer hands its thread's error on, and it need not be shown twice.
+        if not is_full(thread.exc_value):
+            show(thread)
+
+    threading.excepthook = show_others
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if not is_full(error):
             raise
         raise UnwritableError(unwritable(Path(error.filename or folder), error)) from error
+    finally:
+        threading.excepthook = show
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether an error says that a file system is full."""
+    return isinstance(error, OSError) and error.errno in FULL

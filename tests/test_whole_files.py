@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,9 +49,21 @@ def test_a_full_data_folder_ends_the_search_for_mnist(tmp_path: Path, mnist_root
         prepare_mnist(tmp_path)
 
 
-def test_logs_on_a_full_disk_are_named_by_their_folder(tmp_path: Path) -> None:
+def test_logs_on_a_full_disk_are_named_by_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write() -> None:
+        with open("/dev/full", "wb", buffering=0) as file:
+            file.write(b"x")
+
+    shown: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
     words = f"{tmp_path}: cannot be written: No space left on device in {tmp_path}"
     with pytest.raises(UnwritableError, match=words), on_disk(tmp_path):
-        raise OSError(errno.ENOSPC, "No space left on device")  # as an event file's writer does
+        thread = threading.Thread(target=write)  # like an event file's, which hands its error on
+        thread.start()
+        thread.join()
+        write()
+    assert shown == []
     with pytest.raises(FileNotFoundError), on_disk(tmp_path):
         (tmp_path / "missing").read_text()
