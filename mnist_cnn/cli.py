@@ -176,7 +176,7 @@ class MNISTCLI(LightningCLI):
             callbacks.append(LearningRateMonitor(self.model.lr_scheduler_interval))
         bar, own = config.trainer.enable_progress_bar, any(isinstance(c, ProgressBar) for c in user)
         if bar is None:
-            bar = own or sys.stdout.isatty()
+            bar = (own or sys.stdout.isatty()) and not config.trainer.barebones
         if bar and not own:
             callbacks.append(TrainingBar())
         kwargs |= {"callbacks": callbacks, "enable_progress_bar": bar}

@@ -56,14 +56,17 @@ def test_logs_on_a_full_disk_are_named_by_their_folder(
         with open("/dev/full", "wb", buffering=0) as file:
             file.write(b"x")
 
-    shown: list[object] = []
-    monkeypatch.setattr(threading, "excepthook", shown.append)
-    words = f"{tmp_path}: cannot be written: No space left on device in {tmp_path}"
-    with pytest.raises(UnwritableError, match=words), on_disk(tmp_path):
+    def log() -> None:
         thread = threading.Thread(target=write)  # like an event file's, which hands its error on
         thread.start()
         thread.join()
         write()
+
+    shown: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    words = f"{tmp_path}: cannot be written: No space left on device in {tmp_path}"
+    with pytest.raises(UnwritableError, match=words), on_disk(tmp_path):
+        log()
     assert shown == []
     with pytest.raises(FileNotFoundError), on_disk(tmp_path):
         (tmp_path / "missing").read_text()
