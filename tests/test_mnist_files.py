@@ -177,7 +177,7 @@ def test_when_every_way_fails_the_message_names_each(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(MNISTUnavailableError, match="cannot write to"):
+    with pytest.raises(MNISTUnavailableError, match="cannot be written"):
         prepare_mnist(tmp_path / "file")
 
 

@@ -361,7 +361,7 @@ def test_a_run_has_a_folder_also_where_nothing_is_logged_to_files(
     cli: Program, tmp_path: Path, logger: str
 ) -> None:
     flags = (f"--trainer.default_root_dir={tmp_path}", f"--trainer.logger={logger}")
-    group = tmp_path / ("cnn" if logger == SERVICE else "lightning_logs")  # cnn.yaml's name
+    group = tmp_path / ("digits" if logger == SERVICE else "lightning_logs")  # its own name
     for number in (0, 1):  # the second is another run
         assert cli(*RUN, *flags, *interrupted(5, signal.SIGTERM)).code == 143
         folder = group / f"version_{number}"
