@@ -35,6 +35,7 @@ assert torch.get_num_threads() == threads
 """
 
 
+@pytest.mark.slow
 def test_importing_it_changes_nothing() -> None:
     subprocess.run([sys.executable, "-c", UNCHANGED], check=True, cwd=ROOT)
 

@@ -35,6 +35,7 @@ sys.exit(pytest.main(["--collect-only", "-q", *sys.argv[1:]]))
 """
 
 
+@pytest.mark.slow
 def test_a_gpu_s_tests_are_found_without_the_other_tests_tools() -> None:
     found = subprocess.run(
         [sys.executable, "-c", WITHOUT_TOOLS, "-m", "gpu"],

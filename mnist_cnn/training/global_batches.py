@@ -67,6 +67,8 @@ def as_images(images: Tensor) -> Tensor:
     Raises:
         UserError: If they are neither bytes nor floats in [0, 1], or of another shape.
     """
+    if torch.jit.is_tracing():  # as (B, 28, 28): a trace holds no comparisons
+        return images
     shape = tuple(images.shape)
     if len(shape) == 4 and shape[1] == 1:
         images = images.squeeze(1)
