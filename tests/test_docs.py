@@ -189,7 +189,7 @@ class Server:
     def stop(self) -> None:
         if self.process is not None:
             self.process.terminate()
-            self.process.communicate(timeout=60)
+            self.process.communicate(timeout=180)  # on a busy machine
             self.process = None
 
 
