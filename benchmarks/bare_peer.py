@@ -24,7 +24,7 @@ from torch import Tensor
 from mnist_cnn import Adadelta, KerasCNN, MNISTDataModule
 from mnist_cnn.__main__ import keep_freed_memory
 from mnist_cnn.training.global_batches import GlobalBatchSampler
-from mnist_cnn.training.randomness import keyed_dropout
+from mnist_cnn.training.randomness import keyed_dropout, step_keys
 
 BATCH_SIZE, CPU = 128, torch.device("cpu")
 
@@ -54,7 +54,8 @@ def main() -> None:
     net.train()
     for step, share in enumerate(islice(batches, args.steps)):
         batch = data.train_set[share]
-        with keyed_dropout(net, args.seed, 0, step, first_row=0, device=CPU):
+        keys = step_keys(args.seed, 0, step, layers=2, device=CPU)
+        with keyed_dropout(net, keys[1:], first_row=0):
             loss = F.cross_entropy(net(as_input(batch.images)), batch.labels)
         optimizer.zero_grad()
         loss.backward()

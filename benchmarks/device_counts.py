@@ -74,7 +74,7 @@ def dropout_ms() -> dict[str, float]:
     from torch import nn
     from torch.utils.benchmark import Timer
 
-    from mnist_cnn.training.randomness import Dropout, keyed_dropout
+    from mnist_cnn.training.randomness import Dropout, keyed_dropout, step_keys
 
     def median(layers: nn.Sequential) -> float:
         inputs = [torch.randn(128, 64, 12, 12), torch.randn(128, 128)]
@@ -85,7 +85,8 @@ def dropout_ms() -> dict[str, float]:
         return 1000 * timer.blocked_autorange(min_run_time=1).median
 
     ours = nn.Sequential(Dropout(0.25), Dropout(0.5))
-    with keyed_dropout(ours, 1, 0, 0, first_row=0, device=torch.device("cpu")):
+    keys = step_keys(1, 0, 0, layers=2, device=torch.device("cpu"))
+    with keyed_dropout(ours, keys[1:], first_row=0):
         return {
             "nn": median(nn.Sequential(nn.Dropout(0.25), nn.Dropout(0.5))),
             "ours": median(ours),

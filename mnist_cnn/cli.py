@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
-from typing import Any, NoReturn
+from typing import Any
 
 from lightning import __version__ as lightning_version
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import (
     LearningRateMonitor,
     ProgressBar,
@@ -18,7 +17,6 @@ from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,
     LightningCLI,
-    SaveConfigCallback,
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
@@ -26,47 +24,18 @@ from mnist_cnn import __version__, config_files, hints
 from mnist_cnn.checkpoints.best import BestCheckpoint
 from mnist_cnn.checkpoints.files import SAFETENSORS
 from mnist_cnn.checkpoints.resume import LastCheckpoint
+from mnist_cnn.checkpoints.run_folder import SaveConfig
 from mnist_cnn.checkpoints.start import choose
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.errors import UserError
+from mnist_cnn.hints import ArgumentParser
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.reports.console import Report
 from mnist_cnn.reports.progress import TrainingBar
 from mnist_cnn.reports.tensorboard import TensorBoardViews
 from mnist_cnn.training import preflight
 from mnist_cnn.training.global_batches import OverfitBatches
-from mnist_cnn.training.trainer_state import run_folder
 from mnist_cnn.use.prediction_writer import PredictionWriter
-
-
-class ArgumentParser(LightningArgumentParser):
-    """Takes no abbreviations, and says what is wrong in two lines instead of a page of usage."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if not self.exit_on_error:  # a part of another parser, which handles it
-            super().error(message, ex)
-        if debugging() and ex is not None:
-            raise ex
-        parser = getattr(ex, "subcommand_parser", None) or self
-        more = hints.meant(message) + hints.where(message, sys.argv)
-        print(f"error: {' '.join(message.split())}{more}", file=sys.stderr)
-        print(f"(all options: {parser.prog.replace(' [options]', '')} --help)", file=sys.stderr)
-        sys.exit(2)
-
-
-class SaveConfig(SaveConfigCallback):
-    """Saves the configuration in the run's folder, of which Lightning's may be a sub-folder."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if trainer.loggers or (stage == "fit" and trainer.checkpoint_callbacks):
-            path = run_folder(trainer) / self.config_filename
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.parser.save(
-                self.config, str(path), skip_none=False, overwrite=True, multifile=False
-            )
 
 
 class MNISTCLI(LightningCLI):
@@ -210,8 +179,3 @@ class MNISTCLI(LightningCLI):
             self.trainer.fit(**kwargs)
         if self.trainer.is_global_zero:
             print(*self.report.summary(self.trainer), sep="\n", flush=True)
-
-
-def debugging() -> bool:
-    """Whether the user wants tracebacks."""
-    return os.environ.get("MNIST_CNN_DEBUG", "0") not in ("", "0")

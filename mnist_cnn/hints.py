@@ -1,4 +1,4 @@
-"""What jsonargparse's help and messages leave out: the classes there are, the line of a file."""
+"""The command line's parser, and what jsonargparse leaves out: the classes there are, the line."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
 from lightning.pytorch import Callback
+from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -114,3 +116,26 @@ def _line(node: yaml.Node, path: list[str]) -> int | None:
         if key.value == first:
             return _line(value, rest) if rest else key.start_mark.line + 1
     return None
+
+
+class ArgumentParser(LightningArgumentParser):
+    """Takes no abbreviations, and says what is wrong in two lines instead of a page of usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # a part of another parser, which handles it
+            super().error(message, ex)
+        if debugging() and ex is not None:
+            raise ex
+        parser = getattr(ex, "subcommand_parser", None) or self
+        more = meant(message) + where(message, sys.argv)
+        print(f"error: {' '.join(message.split())}{more}", file=sys.stderr)
+        print(f"(all options: {parser.prog.replace(' [options]', '')} --help)", file=sys.stderr)
+        sys.exit(2)
+
+
+def debugging() -> bool:
+    """Whether the user wants tracebacks."""
+    return os.environ.get("MNIST_CNN_DEBUG", "0") not in ("", "0")

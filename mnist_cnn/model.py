@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from itertools import repeat
 from typing import Any, Literal
 
 import torch
@@ -23,11 +24,14 @@ from mnist_cnn.training.global_batches import Batch, as_images
 from mnist_cnn.training.metrics import EpochMetrics
 from mnist_cnn.training.optimizers import NotCopied, configure
 from mnist_cnn.training.randomness import global_seed
-from mnist_cnn.training.step import Step, augmented, cross_entropy, training_losses
+from mnist_cnn.training.step import Step, cross_entropy, training_losses
 from mnist_cnn.training.trainer_state import gather, is_within_epoch
+from mnist_cnn.training.whole_steps import Choice, WholeSteps
 
-#: The published run's optimizer.
-KERAS_ADADELTA = partial(Adadelta, lr=1.0, rho=0.95, eps=1e-7)
+
+def keras_adadelta(weights: Any) -> Adadelta:
+    """Make the published run's optimizer."""
+    return Adadelta(weights, lr=1.0, rho=0.95, eps=1e-7)
 
 
 class MNISTClassifier(LightningModule):
@@ -45,21 +49,24 @@ class MNISTClassifier(LightningModule):
         test_shifts: In evaluation and prediction, average the probabilities of an image and of the
             same moved by that many pixels down, up, right and left: five times the work. 0: of the
             image alone.
-        compile: Whether ``torch.compile`` makes one program of the net. For GPUs: it needs a
-            minute, and on a CPU it is slower than the net as it is.
+        record_step: Whether each training step is recorded as one program and replayed: "auto" on
+            a GPU, where nothing is against it. True, or an error; on a CPU it is called instead.
+        compile: Whether ``torch.compile`` makes one program of the net: "auto" where the step is
+            recorded on a GPU. It needs seconds, and a CPU is slower with it than without.
     """
 
     def __init__(
         self,
         net: nn.Module,
-        optimizer: OptimizerCallable = KERAS_ADADELTA,
+        optimizer: OptimizerCallable = keras_adadelta,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr_scheduler_interval: Literal["epoch", "step"] = "epoch",
         augment: Augmentation | None = None,
         augment_epochs: int | None = None,
         label_smoothing: float = 0.0,
         test_shifts: int = 0,
-        compile: bool = False,
+        record_step: Choice = "auto",
+        compile: Choice = "auto",
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -78,6 +85,8 @@ class MNISTClassifier(LightningModule):
         self.augment_epochs = math.inf if augment_epochs is None else augment_epochs
         self.label_smoothing = label_smoothing
         self.test_shifts = test_shifts
+        self.record_step = record_step
+        self.whole_steps = WholeSteps()
         self.compile_net = compile
         # Plain numbers and strings only, so that checkpoints load as weights only.
         self.save_hyperparameters({"net": describe(self.net), "test_shifts": test_shifts})
@@ -88,9 +97,8 @@ class MNISTClassifier(LightningModule):
         self.exact_gradient: ExactGradient | None = None  # of a batch in chunks
 
     def configure_model(self) -> None:
-        if self.compile_net:
+        if self.compile_net is True and not self.net._compiled_call_impl:
             self.net.compile()  # in place: the names of the weights stay
-            self.compile_net = False
 
     def configure_optimizers(self) -> Any:
         return configure(
@@ -125,26 +133,38 @@ class MNISTClassifier(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         batch = Batch.of(batch, self.trainer)
         step = Step(global_seed(), self.current_epoch, batch_idx)
-        if self.augment and self.current_epoch < self.augment_epochs:
-            batch = augmented(batch, self.augment, step)
+        augment = self.augment if self.current_epoch < self.augment_epochs else None
+        settings: Any = {"augment": augment, "label_smoothing": self.label_smoothing}
 
         def loss_of(part: Batch) -> Tensor:
             """What a part adds to the mean loss over the global batch."""
-            losses, logits = training_losses(self, part, step, self.label_smoothing)
+            keys = step.keys(self, part.images.device)
+            at = part.images, part.labels, keys, part.first_row
+            losses, logits = training_losses(self, *at, **settings)
             self.train_metrics.count(losses, logits, part.labels)
             return losses.sum() / part.global_size
 
-        self.exact_gradient = ExactGradient(self.net) if batch.chunks else None
-        exact = self.exact_gradient
-        loss = exact.loss(batch, loss_of) if exact else loss_of(batch)
+        self.exact_gradient = exact = ExactGradient(self.net) if batch.chunks else None
+        loss = self.whole_steps.take(batch, step, **settings)
+        if loss is None:
+            loss = exact.loss(batch, loss_of) if exact else loss_of(batch)
         # DDP averages gradients over the ranks; times their number it is their sum.
         return loss * self.trainer.world_size
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        if self.exact_gradient is None:
-            super().backward(loss, *args, **kwargs)
-        else:
+        if self.exact_gradient:
             self.exact_gradient.write(self.trainer.accumulate_grad_batches)
+        elif not self.whole_steps.taken:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_step(
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
+    ) -> None:
+        if self.whole_steps.on:
+            loss = optimizer_closure()  # takes the step, or leaves it to the optimizer
+            optimizer_closure = partial(next, repeat(loss))
+        if not self.whole_steps.taken:
+            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 
     def validation_step(self, batch: Any) -> Tensor:
         return self._evaluate(batch, self.val_metrics)
@@ -153,7 +173,7 @@ class MNISTClassifier(LightningModule):
         return self._evaluate(batch, self.test_metrics)
 
     def predict_step(self, batch: Any) -> Tensor:  # (B, 10) probabilities
-        images = batch if isinstance(batch, Tensor) else batch[0]
+        images = batch if isinstance(batch, Tensor) else next(iter(batch))
         return self(images).float().softmax(dim=1)
 
     def _evaluate(self, batch: Any, metrics: EpochMetrics) -> Tensor:
@@ -181,6 +201,7 @@ class MNISTClassifier(LightningModule):
                 load_kernels(self.net)  # here: the first step's time is a part of the epoch's
 
     def on_train_start(self) -> None:
+        self.whole_steps.begin(self, self.train_metrics, self.record_step, self.compile_net)
         if is_within_epoch(self.trainer):  # resumed there: the epoch's start is past
             self.log_dict(self.train_metrics)
         # Let the configuration win over the optimizer settings that a checkpoint stores. With a

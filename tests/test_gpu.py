@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from mnist_cnn import Adadelta, KerasCNN, MNISTClassifier, MNISTDataModule
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.training.augment import RandomAffine, RandomShift
-from mnist_cnn.training.randomness import Dropout, keyed_dropout
+from mnist_cnn.training.randomness import Dropout, keyed_dropout, step_keys
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from tests.conftest import CNN, Result
 from tests.support.interruptions import CRASH, LAST, interrupted
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.gpu
 
 Program = Callable[..., Result]
 GPU, CPU = torch.device("cuda"), torch.device("cpu")
-STEP = (1, 2, 3)  # seed, epoch, batch
+KEY = step_keys(1, 2, 3, layers=0, device=CPU)[0]
 FAST, RECORD = ("--config", "configs/fast.yaml"), ("--config", "configs/record.yaml")
 BF16, COMPILE, EXACT = (("--config", f"configs/{n}.yaml") for n in ("bf16", "compile", "exact"))
 ON_GPU = ("--trainer.accelerator=gpu", "--trainer.devices=1")
@@ -64,7 +64,8 @@ def test_dropout_masks_are_those_of_a_cpu() -> None:
     layers = nn.Sequential(Dropout(0.25), Dropout(0.5))
     masks = []
     for device in (GPU, CPU):
-        with keyed_dropout(layers, *STEP, first_row=40, device=device):
+        keys = step_keys(1, 2, 3, layers=2, device=device)
+        with keyed_dropout(layers, keys[1:], first_row=40):
             masks.append([layer(torch.ones(64, 9216, device=device)).cpu() for layer in layers])
     assert all(map(torch.equal, *masks))
     assert 0.24 < float(masks[0][0].eq(0).float().mean()) < 0.26
@@ -74,11 +75,11 @@ def test_training_images_are_changed_as_on_a_cpu(mnist: MNISTDataModule) -> None
     images = mnist.train_set.images[:1000]
     shift = RandomShift(2)
     assert torch.equal(
-        shift(images.to(GPU), *STEP, first_row=40).cpu(), shift(images, *STEP, first_row=40)
+        shift(images.to(GPU), KEY.to(GPU), first_row=40).cpu(), shift(images, KEY, first_row=40)
     )
     affine = RandomAffine(bend=0.8, thicken=0.5)
-    moved = affine(images.to(GPU), *STEP, first_row=40).cpu().int()
-    expected = affine(images, *STEP, first_row=40).int()
+    moved = affine(images.to(GPU), KEY.to(GPU), first_row=40).cpu().int()
+    expected = affine(images, KEY, first_row=40).int()
     # Angles and bilinear sums are rounded in other places, and then to whole grey levels.
     assert ((moved - expected).abs() <= 1).float().mean() > 0.999
     assert (moved == expected).float().mean() > 0.99

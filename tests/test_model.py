@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mnist_cnn import FastCNN, KerasCNN, MNISTClassifier, MNISTDataModule
 from mnist_cnn.training.augment import Augmentation
 from mnist_cnn.training.global_batches import Batch, GlobalBatchSampler, LabelledImages
-from mnist_cnn.training.randomness import Dropout
+from mnist_cnn.training.randomness import Dropout, global_seed, stream_key
 from mnist_cnn.training.step import Step, training_losses
 
 
@@ -111,8 +111,11 @@ def test_labels_are_smoothed_in_training_only(mnist: MNISTDataModule) -> None:
         for layer in model.net.modules():
             if isinstance(layer, Dropout):
                 layer.eval()
-        step = Step(1, 2, 3)
-        losses, logits = training_losses(model, batch, step, 0.2 if training else 0.0)
+        keys = Step(1, 2, 3).keys(model, torch.device("cpu"))
+        smooth = 0.2 if training else 0.0
+        losses, logits = training_losses(
+            model, batch.images, batch.labels, keys, label_smoothing=smooth
+        )
         target = F.one_hot(batch.labels, 10) * (1 - smoothing) + smoothing / 10
         torch.testing.assert_close(losses, -(target * logits.log_softmax(dim=1)).sum(dim=1))
 
@@ -183,10 +186,10 @@ class Spy(Augmentation):
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: list[tuple[int, ...]] = []
+        self.keys: list[int] = []
 
-    def __call__(self, images: Tensor, *step: int, first_row: int) -> Tensor:
-        self.steps.append(step)
+    def __call__(self, images: Tensor, key: Tensor, *, first_row: int) -> Tensor:
+        self.keys.append(int(key))
         self.autocast = torch.is_autocast_enabled("cpu")
         return images
 
@@ -202,7 +205,7 @@ def test_augmentation_ends_after_its_epochs(mnist: MNISTDataModule) -> None:
     spy = Spy()
     run = trainer(limit_train_batches=2, limit_val_batches=1, max_epochs=3)
     run.fit(MNISTClassifier(KerasCNN((4, 4), 8), augment=spy, augment_epochs=1), mnist)
-    assert [step[1:] for step in spy.steps] == [(0, 0), (0, 1)]
+    assert spy.keys == [stream_key(global_seed(), 0, batch, -1) for batch in (0, 1)]
 
 
 def test_it_says_how_long_augmentation_can_be() -> None:

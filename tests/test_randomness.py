@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_cnn.training.randomness import Dropout, keyed_dropout, random_bytes, stream_key
+from mnist_cnn.training.randomness import (
+    Dropout,
+    keyed_dropout,
+    random_bytes,
+    step_keys,
+    stream_key,
+)
 
 CPU = torch.device("cpu")
 
@@ -45,7 +51,8 @@ def masks(
     p: float = 0.25, rows: int = 64, first_row: int = 0, step: tuple[int, ...] = (1, 0, 0)
 ) -> list[torch.Tensor]:
     net = nn.Sequential(Dropout(p), nn.Identity(), Dropout(p))
-    with keyed_dropout(net, *step, first_row=first_row, device=CPU):
+    keys = step_keys(*step, layers=2, device=CPU)[1:]
+    with keyed_dropout(net, keys, first_row=first_row):
         return [net[0](torch.ones(rows, 400)), net[2](torch.ones(rows, 400))]
 
 
@@ -78,7 +85,7 @@ def test_a_rank_drops_what_its_rows_of_the_global_batch_drop() -> None:
 def test_the_gradient_is_that_of_nn_dropout() -> None:
     x = torch.randn(8, 100, requires_grad=True)
     layer = Dropout(0.5)
-    with keyed_dropout(layer, 1, first_row=0, device=CPU):
+    with keyed_dropout(layer, step_keys(1, layers=1, device=CPU)[1:], first_row=0):
         y = layer(x)
     y.sum().backward()
     assert x.grad is not None
@@ -89,7 +96,7 @@ def test_the_gradient_is_that_of_nn_dropout() -> None:
 
 def test_bfloat16_is_scaled_without_bias() -> None:
     layer = Dropout(0.25)
-    with keyed_dropout(layer, 1, first_row=0, device=CPU):
+    with keyed_dropout(layer, step_keys(1, layers=1, device=CPU)[1:], first_row=0):
         y = layer(torch.full((4, 100), 3.0, dtype=torch.bfloat16))
     assert y.dtype == torch.bfloat16
     assert set(y.unique().tolist()) == {0.0, 4.0}
@@ -103,7 +110,7 @@ def test_outside_of_training_it_is_nn_dropout() -> None:
     torch.manual_seed(3)
     assert torch.equal(ours, nn.Dropout(0.5)(x))
     layer.eval()
-    with keyed_dropout(layer, 1, first_row=0, device=CPU):
+    with keyed_dropout(layer, step_keys(1, layers=1, device=CPU)[1:], first_row=0):
         assert torch.equal(layer(x), x)
 
 

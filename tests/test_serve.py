@@ -353,8 +353,8 @@ def server(trained: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[httpx.Client]:
-    # Room for the askers of all tests: beyond its 20 kept connections httpx closes idle ones, now and
-    # then one that another thread has just been given (httpcore's pool; "Bad file descriptor").
+    # Room for the askers of all tests: beyond 20 connections httpx closes idle ones, now and then
+    # one that another thread has just been given (httpcore's pool; "Bad file descriptor").
     room = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     with httpx.Client(base_url=server.url, timeout=30, limits=room) as browser:
         yield browser

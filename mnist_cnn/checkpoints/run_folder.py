@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.cli import SaveConfigCallback
 
 from mnist_cnn.checkpoints.files import CheckpointError, read_checkpoint
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.randomness import global_seed
+from mnist_cnn.training.trainer_state import run_folder
 
 try:
     import fcntl
@@ -19,6 +21,18 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the configuration in the run's folder, of which Lightning's may be a sub-folder."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if trainer.loggers or (stage == "fit" and trainer.checkpoint_callbacks):
+            path = run_folder(trainer) / self.config_filename
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.parser.save(
+                self.config, str(path), skip_none=False, overwrite=True, multifile=False
+            )
 
 
 def run_settings(trainer: Trainer, data: LightningDataModule | None) -> dict[str, Any]:

@@ -15,21 +15,19 @@ from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor
 
 from mnist_cnn.errors import UserError
-from mnist_cnn.training.randomness import random_bytes, stream_key
-
-LAYER = -1  # of the stream of random numbers; dropout layers count from 0
+from mnist_cnn.training.randomness import random_bytes
 
 
 class Augmentation(HyperparametersMixin, ABC):
     """Changes a batch of training images; a subclass says how."""
 
     @abstractmethod
-    def __call__(self, images: Tensor, *step: int, first_row: int) -> Tensor:
+    def __call__(self, images: Tensor, key: Tensor, *, first_row: int) -> Tensor:
         """Change a share of a batch.
 
         Args:
             images: (B, H, W) uint8.
-            step: What names the step: seed, epoch, batch.
+            key: int64 scalar, the key of the step: see `step_keys`.
             first_row: The row of the global batch that is the first of this share.
 
         Returns:
@@ -54,9 +52,8 @@ class RandomShift(Augmentation):
         self.save_hyperparameters(logger=False)
         self.pixels = pixels
 
-    def __call__(self, images: Tensor, *step: int, first_row: int) -> Tensor:
+    def __call__(self, images: Tensor, key: Tensor, *, first_row: int) -> Tensor:
         batch, height, width = images.shape
-        key = torch.full((), stream_key(*step, LAYER), device=images.device)
         choices = 2 * self.pixels + 1
         # Multiply and shift, not modulo: 256 is not a multiple of `choices`.
         chosen = random_bytes(key, batch, 2, first_row).long() * choices >> 8  # (B, 2)
@@ -109,10 +106,9 @@ class RandomAffine(Augmentation):
         self.bend = bend
         self.thicken = thicken
 
-    def __call__(self, images: Tensor, *step: int, first_row: int) -> Tensor:
+    def __call__(self, images: Tensor, key: Tensor, *, first_row: int) -> Tensor:
         batch, height, width = images.shape
         knots = 2 * self.KNOTS**2 if self.bend else 0
-        key = torch.full((), stream_key(*step, LAYER), device=images.device)
         numbers = random_bytes(key, batch, 2 * (7 + knots), first_row).view(batch, -1, 2).float()
         numbers = numbers[..., 0] + 256 * numbers[..., 1]
         numbers = numbers / (2**15 - 0.5) - 1  # (B, …), uniform in [-1, 1]

@@ -6,6 +6,7 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -17,14 +18,55 @@ from mnist_cnn.errors import UserError
 from mnist_cnn.training.randomness import stream_key
 
 
-class Batch(NamedTuple):
-    """A rank's share of a global batch."""
+class Batch:
+    """A rank's share of a global batch, looked up in its data set when it is asked for.
 
-    images: Tensor  # (B, 28, 28), ink bright on dark: uint8, or floats in [0, 1]
-    labels: Tensor  # (B,) int64
-    first_row: int  # the row of the global batch that is the first of this share
-    global_size: int  # images in the global batch, all ranks together
-    chunks: tuple[int, ...] = ()  # images in each chunk of this share; see `exact`
+    ``images, labels = batch`` unpacks it.
+
+    Args:
+        images: (N, 28, 28), ink bright on dark: uint8, or floats in [0, 1].
+        labels: (N,) int64.
+        first_row: The row of the global batch that is the first of this share.
+        global_size: Images in the global batch, all ranks together.
+        chunks: Images in each chunk of this share; see `exact`.
+        indices: (B,) int64, which of the images are this share; None where all are.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        first_row: int,
+        global_size: int,
+        chunks: tuple[int, ...] = (),
+        indices: Tensor | None = None,
+    ) -> None:
+        self.source = images, labels
+        self.first_row = first_row
+        self.global_size = global_size
+        self.chunks = chunks
+        self.indices = indices
+
+    @cached_property
+    def images(self) -> Tensor:  # (B, 28, 28)
+        return self.source[0] if self.indices is None else self.source[0][self.indices]
+
+    @cached_property
+    def labels(self) -> Tensor:  # (B,)
+        return self.source[1] if self.indices is None else self.source[1][self.indices]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.images, self.labels))
+
+    def __len__(self) -> int:
+        return len(self.source[1] if self.indices is None else self.indices)
+
+    def to(self, device: torch.device, **settings: Any) -> Batch:
+        """The same on a device."""
+        if self.source[0].device == device:
+            return self
+        images, labels = (tensor.to(device, **settings) for tensor in self)
+        return Batch(images, labels, self.first_row, self.global_size, self.chunks)
 
     def split(self) -> Iterator[Batch]:
         """The chunks, each a share of its own."""
@@ -117,8 +159,7 @@ class LabelledImages(Dataset[Batch]):
         if not isinstance(index, Share):
             label = self.labels[index]
             return self.images[index], label if label.ndim else int(label)
-        images, labels = self.images[index.indices], self.labels[index.indices]
-        return Batch(images, labels, index.first_row, index.global_size, index.chunks)
+        return Batch(self.images, self.labels, *index[1:], indices=index.indices)
 
 
 class GlobalBatchSampler(DistributedSampler[Share]):

@@ -123,21 +123,38 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
-@contextmanager
-def keyed_dropout(
-    net: nn.Module, *step: int, first_row: int, device: torch.device
-) -> Iterator[None]:
-    """Draw the masks of all `Dropout` layers of `net` from (*step, layer) while this is open.
+def step_keys(*step: int, layers: int, device: torch.device) -> Tensor:
+    """Keys of all that a step draws at random.
 
     Args:
-        net: The net; its `Dropout` layers are numbered in the order of ``net.modules()``.
         step: What names the step: seed, epoch, batch.
-        first_row: The row of the global batch that is the first of this rank's.
-        device: Where the masks are made.
+        layers: Number of `Dropout` layers.
+        device: Where they are wanted; a GPU gets them without being waited for.
+
+    Returns:
+        (1 + layers,) int64: of the changes to the images, and of each layer.
     """
-    layers = [module for module in net.modules() if isinstance(module, Dropout)]
-    for number, layer in enumerate(layers):
-        layer.key = torch.full((), stream_key(*step, number), device=device)
+    keys = torch.tensor([stream_key(*step, layer) for layer in range(-1, layers)])
+    return keys.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else keys
+
+
+def dropout_layers(net: nn.Module) -> list[Dropout]:
+    """The layers that `keyed_dropout` gives keys, in the order of ``net.modules()``."""
+    return [module for module in net.modules() if isinstance(module, Dropout)]
+
+
+@contextmanager
+def keyed_dropout(net: nn.Module, keys: Tensor, *, first_row: int) -> Iterator[None]:
+    """Draw the masks of all `Dropout` layers of `net` from their keys while this is open.
+
+    Args:
+        net: The net.
+        keys: (layers,) int64, of its `dropout_layers`; their device is where masks are made.
+        first_row: The row of the global batch that is the first of this rank's.
+    """
+    layers = dropout_layers(net)
+    for layer, key in zip(layers, keys, strict=True):
+        layer.key = key
         layer.first_row = first_row
     try:
         yield

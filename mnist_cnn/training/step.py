@@ -1,23 +1,25 @@
-"""What a training step computes of its batch: augmentation, forward pass, loss.
+"""What a training step computes: augmentation, forward pass, loss, gradient, optimizer, counts.
 
-Written once, as a function of tensors over the weights. `MNISTClassifier.training_step` sums its
-losses, and Lightning takes the gradient of that and steps the optimizer. What a step draws at
-random follows from its keys (see `randomness`), and nothing in it waits for a GPU.
+Written once, as functions of tensors over the weights. `training_losses` is the way to the loss:
+`MNISTClassifier.training_step` sums it, and Lightning takes the gradient and steps the optimizer.
+`whole_step` is all of it in one, to be recorded as a program for a GPU (see `whole_steps`). What a
+step draws at random follows from its keys (see `randomness`), and nothing in it waits for a GPU.
 
-Letters of the shapes: B images in this rank's share of a batch.
+Letters of the shapes: B images in this rank's share of a batch, N in the data set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from mnist_cnn.training.augment import Augmentation
-from mnist_cnn.training.global_batches import Batch, as_bytes
-from mnist_cnn.training.randomness import keyed_dropout
+from mnist_cnn.training.global_batches import as_bytes
+from mnist_cnn.training.randomness import dropout_layers, keyed_dropout, step_keys
 
 
 class Step(NamedTuple):
@@ -27,32 +29,41 @@ class Step(NamedTuple):
     epoch: int
     batch_idx: int
 
-
-def augmented(batch: Batch, augment: Augmentation, step: Step) -> Batch:
-    """The batch with its images changed, each in its own way; not in bf16, which moves pixels."""
-    with torch.autocast(batch.images.device.type, enabled=False):
-        return batch._replace(
-            images=augment(as_bytes(batch.images), *step, first_row=batch.first_row)
-        )
+    def keys(self, model: nn.Module, device: torch.device) -> Tensor:
+        """Of the augmentation, and of each dropout layer of `model`, (1 + layers,)."""
+        return step_keys(*self, layers=len(dropout_layers(model)), device=device)
 
 
 def training_losses(
-    model: nn.Module, batch: Batch, step: Step, label_smoothing: float = 0.0
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    keys: Tensor,
+    first_row: int = 0,
+    *,
+    augment: Augmentation | None = None,
+    label_smoothing: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Run a batch through a model in training, with the dropout masks of this step.
+    """Run a share of a batch through a model in training.
 
     Args:
         model: From images (B, 28, 28) to logits (B, 10).
-        batch: The share of this rank.
-        step: Which step it is.
+        images: (B, 28, 28).
+        labels: (B,).
+        keys: Of the step, (1 + layers,).
+        first_row: The row of the global batch that is the first of the share.
+        augment: Changes the images, each in its own way; not in bf16, which moves pixels.
         label_smoothing: The share of the label that is spread over all classes.
 
     Returns:
         Losses (B,) and logits (B, 10).
     """
-    with keyed_dropout(model, *step, first_row=batch.first_row, device=batch.images.device):
-        logits = model(batch.images)
-    return cross_entropy(logits, batch.labels, label_smoothing), logits
+    if augment:
+        with torch.autocast(images.device.type, enabled=False):
+            images = augment(as_bytes(images), keys[0], first_row=first_row)
+    with keyed_dropout(model, keys[1:], first_row=first_row):
+        logits = model(images)
+    return cross_entropy(logits, labels, label_smoothing), logits
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -60,3 +71,48 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
     return F.cross_entropy(
         logits.float(), labels, reduction="none", label_smoothing=label_smoothing
     )
+
+
+def whole_step(
+    losses_of: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+    weights: list[nn.Parameter],
+    take: Callable[[], None],
+    count: Callable[[Tensor, Tensor, Tensor], None],
+    images: Tensor,
+    labels: Tensor,
+    indices: Tensor,
+    keys: Tensor,
+    *,
+    global_size: int,
+) -> Tensor:
+    """Look the batch up, compute loss and gradient, sum them over the ranks, take a step, count.
+
+    Args:
+        losses_of: From images, labels and keys to what `training_losses` returns.
+        weights: What the gradient is of.
+        take: Steps the optimizer, along the gradient that it finds at the weights.
+        count: Counts losses, logits and labels.
+        images: (N, 28, 28).
+        labels: (N,).
+        indices: (B,), into these.
+        keys: Of the step.
+        global_size: Images in the global batch, of which the loss is the mean.
+
+    Returns:
+        Scalar: what this share adds to the mean loss over the global batch.
+    """
+    images, labels = images[indices], labels[indices]
+    losses, logits = losses_of(images, labels, keys)
+    loss = losses.sum() / global_size
+    with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        gradients = torch.autograd.grad(loss, weights)
+        if distributed.is_initialized():
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            distributed.all_reduce(flat)
+            parts = flat.split([weight.numel() for weight in weights])
+            gradients = tuple(p.view_as(w) for p, w in zip(parts, weights, strict=True))
+        for weight, gradient in zip(weights, gradients, strict=True):
+            weight.grad = gradient
+        take()
+        count(losses, logits, labels)
+    return loss.detach()

@@ -1,0 +1,291 @@
+"""A training step as one program, in the place of Lightning's closure: for GPUs.
+
+`WholeSteps` decides whether a run's steps can be recorded, and takes them. Lightning's loop stays
+as it is, a step a batch: `MNISTClassifier.training_step` replays the program, whose last act is the
+optimizer's, and the model's hooks `backward` and `optimizer_step` leave out what has been done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mnist_cnn.errors import UserError
+from mnist_cnn.training.augment import Augmentation
+from mnist_cnn.training.global_batches import Batch, GlobalBatchSampler, OverfitBatches
+from mnist_cnn.training.metrics import EpochMetrics
+from mnist_cnn.training.recorded import NotRecordableError, Recorded
+from mnist_cnn.training.step import Step, training_losses, whole_step
+from mnist_cnn.training.trainer_state import gather
+
+#: With how many other batches a recording proves itself.
+PROOFS = 3
+#: Hooks that come between the forward pass and the optimizer's step, where nothing comes any more.
+INNER_HOOKS = (
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+#: Whether to do something: as one asks, or where it is of use.
+Choice = Literal["auto"] | bool
+
+
+class WholeSteps:
+    """Takes the steps of a run, each as one program; from `begin` on, if it can."""
+
+    def __init__(self) -> None:
+        #: Whether steps are taken so.
+        self.on = False
+        #: Whether the step under way has been.
+        self.taken = False
+        self.programs: dict[Any, Recorded] = {}
+        self.settings: list[Any] = []
+
+    def begin(
+        self, model: LightningModule, metrics: EpochMetrics, record: Choice, compile: Choice
+    ) -> None:
+        """Decide whether the steps of a run are taken so.
+
+        Args:
+            model: The module that is trained, with its trainer.
+            metrics: Where losses and right answers are counted.
+            record: "auto": where there is a GPU and nothing is against it, or a line says what is;
+                True: or fail, and also on a CPU, where the program is called as it is.
+            compile: Whether ``torch.compile`` makes one program of forward pass and loss first;
+                "auto": on a GPU.
+
+        Raises:
+            UserError: If they are to be and cannot.
+        """
+        self.model, self.trainer, self.metrics = model, model.trainer, metrics
+        self.must = record is True
+        on_gpu = model.device.type == "cuda"
+        self.compile = compile is True or (compile == "auto" and on_gpu)
+        self.programs, self.settings, self.taken = {}, [], False
+        self.on = self.must or (record == "auto" and on_gpu)
+        if self.on and (reason := obstacle(self.trainer, model)):
+            self.give_up(reason)
+
+    def __reduce__(self) -> Any:
+        return WholeSteps, ()  # a copy of the model begins without
+
+    def give_up(self, reason: str) -> None:
+        """Take no more steps, and say why in a line.
+
+        Raises:
+            UserError: If there is no other way.
+        """
+        if self.must:
+            raise UserError(f"--model.record_step true: the step cannot be recorded: {reason}")
+        self.on = False
+        self.programs.clear()
+        steps_to_cpu(self._optimizer)
+        rank_zero_info(f"The step is not recorded, but taken as on a CPU: {reason}.")
+
+    @property
+    def _optimizer(self) -> Optimizer:
+        return self.trainer.optimizers[0]
+
+    def take(
+        self, batch: Batch, step: Step, *, augment: Augmentation | None, label_smoothing: float
+    ) -> Tensor | None:
+        """Take a step, if there is a program for it.
+
+        The first step of a run is Lightning's: after it the optimizer has its state.
+
+        Args:
+            batch: This rank's share.
+            step: Which step it is.
+            augment: What changes its images.
+            label_smoothing: The share of the label that is spread over all classes.
+
+        Returns:
+            What the share adds to the mean loss over the global batch; None if no step was taken.
+        """
+        self.taken = False
+        if not self.on or batch.indices is None or not self._optimizer.state:
+            return None
+        settings = [_numbers(group) for group in self._optimizer.param_groups]
+        if settings != (self.settings or settings):
+            self.give_up("a schedule changes more of the optimizer than its learning rate")
+            return None
+        self.settings = settings
+        if step.batch_idx == 0 and any(program.moved() for program in self.programs.values()):
+            self.programs.clear()  # weights were frozen, pruned, replaced
+        arguments = batch.indices, step.keys(self.model, self.model.device), self._rates()
+        program = self._program(batch, augment, label_smoothing)
+        if not program.knows(*arguments) and (reason := self._prove(program, batch, arguments)):
+            if not self.compile:
+                self.give_up(reason)
+                return None
+            rank_zero_info(f"The step is recorded without torch.compile: {reason}.")
+            self.compile = False
+            self.programs.clear()
+            return self.take(batch, step, augment=augment, label_smoothing=label_smoothing)
+        self.metrics.in_place()
+        self.taken = True
+        return program(*arguments)
+
+    def _prove(self, program: Recorded, batch: Batch, arguments: tuple[Tensor, ...]) -> str | None:
+        """Let a program prove itself on all ranks; why one of them refuses it, if one does."""
+        try:
+            program.prove(self._examples(batch, arguments))
+            reason = None
+        except NotRecordableError as error:
+            reason = str(error)
+        return next(filter(None, gather(self.trainer, reason)), None)
+
+    def _program(
+        self, batch: Batch, augment: Augmentation | None, label_smoothing: float
+    ) -> Recorded:
+        """The program for steps of this kind."""
+        kind = (batch.source[0].data_ptr(), batch.first_row, batch.global_size, augment is None)
+        if program := self.programs.get(kind):
+            return program
+        losses_of = partial(
+            training_losses,
+            self.model,
+            first_row=batch.first_row,
+            augment=augment,
+            label_smoothing=label_smoothing,
+        )
+        optimizer, model, trainer = self._optimizer, self.model, self.trainer
+        steps_to_device(optimizer, model.device)
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        metrics = self.metrics
+
+        def take(rates: Tensor) -> None:
+            with as_tensors(optimizer, rates):
+                model.configure_gradient_clipping(
+                    optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
+                )
+                optimizer.step()
+
+        def function(indices: Tensor, keys: Tensor, rates: Tensor) -> Tensor:
+            return whole_step(
+                compiled,
+                weights,
+                partial(take, rates),
+                metrics.count_in_place,
+                *batch.source,
+                indices,
+                keys,
+                global_size=batch.global_size,
+            )
+
+        def state() -> list[Tensor]:
+            slots = [x for slot in optimizer.state.values() for x in slot.values()]
+            tensors = [x for x in slots if isinstance(x, Tensor)]
+            return [*model.parameters(), *model.buffers(), *tensors, *metrics.in_place()]
+
+        compiled: Any = torch.compile(losses_of, dynamic=False) if self.compile else losses_of
+        program = Recorded(function, state, list(model.modules()))
+        self.programs[kind] = program
+        return program
+
+    def _rates(self) -> Tensor:
+        rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+        if self.model.device.type != "cuda":
+            return torch.tensor(rates, dtype=torch.float64)
+        return torch.tensor(rates, pin_memory=True).to(self.model.device, non_blocking=True)
+
+    def _examples(self, batch: Batch, arguments: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
+        """Other images, keys and learning rates each."""
+        indices, keys, rates = arguments
+        images = len(batch.source[1])
+        return [
+            ((indices + 7919 * i) % images, keys + i, rates * (1 - 0.25 * i)) for i in range(PROOFS)
+        ]
+
+
+def obstacle(trainer: Trainer, model: LightningModule) -> str | None:
+    """Why the steps of a run cannot be taken as one program each; None if they can."""
+    settings: Any = trainer
+    strategy, callbacks = trainer.strategy, [*settings.callbacks, model]
+    sampler = getattr(trainer.train_dataloader, "sampler", None)
+    inner = [
+        f"{type(callback).__name__}.{hook}"
+        for callback in callbacks
+        for hook in INNER_HOOKS
+        if getattr(type(callback), hook)
+        not in (getattr(Callback, hook), getattr(LightningModule, hook))
+    ]
+    obstacles = {
+        f"--trainer.strategy {type(strategy).__name__}": type(strategy)
+        not in (SingleDeviceStrategy, DDPStrategy),
+        f"--trainer.precision {trainer.precision} scales its gradients": trainer.precision
+        in ("16-mixed", "16-true"),
+        "gradients are accumulated over batches": trainer.accumulate_grad_batches != 1
+        or any("Accumulation" in type(callback).__name__ for callback in callbacks),
+        "there is more than one optimizer": len(trainer.optimizers) != 1,
+        "L-BFGS asks for the loss several times": any(
+            isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers
+        ),
+        "--trainer.detect_anomaly looks into it": torch.is_anomaly_enabled(),
+        "--trainer.profiler looks into it": not isinstance(settings.profiler, PassThroughProfiler),
+        "--trainer.overfit_batches": any(isinstance(c, OverfitBatches) for c in callbacks),
+        "the batches are of another loader": not isinstance(sampler, GlobalBatchSampler),
+        "--data.chunks": bool(getattr(sampler, "chunks", 0)),
+        f"{', '.join(inner)} must run within it": bool(inner),
+    }
+    return next((reason for reason, holds in obstacles.items() if holds), None)
+
+
+@contextmanager
+def as_tensors(optimizer: Optimizer, rates: Tensor) -> Iterator[None]:
+    """Let an optimizer take its learning rates from a tensor, one for each group, while it is open.
+
+    On a GPU it also keeps everything there (``capturable``; SGD has that in its fused form). What
+    schedules, logs and checkpoints see stay numbers.
+    """
+    kept = [dict(group) for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+        if rates.is_cuda and "capturable" in group:
+            group["capturable"] = True
+        elif rates.is_cuda and "fused" in group:
+            group.update(fused=True, foreach=False)
+    try:
+        yield
+    finally:
+        for group, numbers in zip(optimizer.param_groups, kept, strict=True):
+            group.clear()
+            group.update(numbers)
+
+
+def steps_to_device(optimizer: Optimizer, device: torch.device) -> None:
+    """Put an optimizer's counts of steps where a program can count."""
+    for slots in optimizer.state.values():
+        if isinstance(slots.get("step"), Tensor):
+            slots["step"] = slots["step"].to(device)
+
+
+def steps_to_cpu(optimizer: Optimizer) -> None:
+    """Put them back where an optimizer that is not recorded has them."""
+    for group in optimizer.param_groups:
+        if not (group.get("capturable") or group.get("fused")):
+            for weight in group["params"]:
+                slots = optimizer.state.get(weight, {})
+                if isinstance(slots.get("step"), Tensor):
+                    slots["step"] = slots["step"].cpu()
+
+
+def _numbers(group: dict[str, Any]) -> dict[str, Any]:
+    """What a recording holds fast of an optimizer's settings."""
+    return {name: x for name, x in group.items() if name not in ("params", "lr")} | {
+        "weights": len(group["params"])
+    }
+
+
+__all__ = ["Choice", "WholeSteps", "obstacle"]
