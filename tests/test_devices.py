@@ -29,11 +29,13 @@ def losses(folder: Path) -> torch.Tensor:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flags", [(), ("--model.record_step=true",)], ids=["", "whole steps"])
 def test_two_processes_train_the_model_that_one_trains(
-    cli: Program, program: Program, tmp_path: Path
+    cli: Program, program: Program, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
     runs = {}
-    for devices, run, flags in ((1, cli, ()), (2, program, ("--config", "configs/ddp.yaml"))):
+    two_devices = ("--config", "configs/ddp.yaml", *flags)  # the gradients' sum in the step
+    for devices, run, flags in ((1, cli, ()), (2, program, two_devices)):
         logs = f"--trainer.logger.init_args.save_dir={tmp_path / str(devices)}"
         result = run("fit", *FIVE_STEPS, "--trainer.limit_val_batches=4", *flags, logs)
         assert result.code == 0, result.err

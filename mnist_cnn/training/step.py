@@ -112,7 +112,9 @@ def whole_step(
             parts = flat.split([weight.numel() for weight in weights])
             gradients = tuple(p.view_as(w) for p, w in zip(parts, weights, strict=True))
         for weight, gradient in zip(weights, gradients, strict=True):
-            weight.grad = gradient
+            # In the weight's order of memory, which fused optimizers take for granted.
+            same = gradient.stride() == weight.stride()
+            weight.grad = gradient if same else torch.empty_like(weight).copy_(gradient)
         take()
         count(losses, logits, labels)
     return loss.detach()

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from lightning.pytorch.utilities import rank_zero_info
@@ -70,7 +71,7 @@ class WholeSteps:
         """
         self.model, self.trainer, self.metrics = model, model.trainer, metrics
         self.must = record is True
-        on_gpu = model.device.type == "cuda"
+        on_gpu = is_for(model.device)
         self.compile = compile is True or (compile == "auto" and on_gpu)
         self.programs, self.settings, self.taken = {}, [], False
         self.on = self.must or (record == "auto" and on_gpu)
@@ -209,6 +210,11 @@ class WholeSteps:
         ]
 
 
+def is_for(device: torch.device) -> bool:
+    """Whether a device is one that waits for Python, and can replay."""
+    return device.type == "cuda"
+
+
 def obstacle(trainer: Trainer, model: LightningModule) -> str | None:
     """Why the steps of a run cannot be taken as one program each; None if they can."""
     settings: Any = trainer
@@ -227,7 +233,7 @@ def obstacle(trainer: Trainer, model: LightningModule) -> str | None:
         f"--trainer.precision {trainer.precision} scales its gradients": trainer.precision
         in ("16-mixed", "16-true"),
         "gradients are accumulated over batches": trainer.accumulate_grad_batches != 1
-        or any("Accumulation" in type(callback).__name__ for callback in callbacks),
+        or any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks),
         "there is more than one optimizer": len(trainer.optimizers) != 1,
         "L-BFGS asks for the loss several times": any(
             isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers
@@ -252,9 +258,9 @@ def as_tensors(optimizer: Optimizer, rates: Tensor) -> Iterator[None]:
     kept = [dict(group) for group in optimizer.param_groups]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
-        if rates.is_cuda and "capturable" in group:
+        if is_for(rates.device) and "capturable" in group:
             group["capturable"] = True
-        elif rates.is_cuda and "fused" in group:
+        elif is_for(rates.device) and "fused" in group:
             group.update(fused=True, foreach=False)
     try:
         yield
