@@ -39,7 +39,7 @@ class MNISTDataModule(LightningDataModule):
         val_size: Training images held out for validation, the same number of each digit up to
             rounding, the same ones in every run whatever the seed. 0 validates on the test images.
         eval_batch_size: Images a validation, test or prediction step sees on all devices together.
-            It changes no figure.
+            It changes no figure; by default 128 on a CPU, and 2,500 on a GPU.
         chunks: If not 0, the gradient of a batch is computed in that many chunks and summed in
             fixed point, so that any number of devices that divides it trains the same model to the
             bit; without, up to rounding. Each device computes in one thread then. Not for nets
@@ -57,7 +57,7 @@ class MNISTDataModule(LightningDataModule):
         data_dir: str = "data",
         batch_size: int = 128,
         val_size: int = 0,
-        eval_batch_size: int = 128,
+        eval_batch_size: int | None = None,
         chunks: int = 0,
         predict_path: str | list[str] | None = None,
         dataset: Dataset = "MNIST",
@@ -72,12 +72,12 @@ class MNISTDataModule(LightningDataModule):
             raise UserError(f"--data.dataset {dataset}: must be one of {', '.join(known)}")
         if not 0 <= val_size < 60_000:
             raise UserError(f"--data.val_size {val_size}: must be at least 0 and below 60000")
-        if min(batch_size, eval_batch_size) < 1:
+        if min(batch_size, eval_batch_size or 1) < 1 or eval_batch_size == 0:
             raise UserError("--data.batch_size and --data.eval_batch_size must be at least 1")
         self.data_dir = user_path(data_dir)
         self.batch_size = batch_size
         self.val_size = val_size
-        self.eval_batch_size = eval_batch_size
+        self._eval_batch_size = eval_batch_size
         self.chunks = chunks
         self.dataset = dataset
         self.class_names = class_names(dataset)
@@ -85,6 +85,12 @@ class MNISTDataModule(LightningDataModule):
         self.train_set: LabelledImages
         self.val_set: LabelledImages
         self.test_set: LabelledImages
+
+    @property
+    def eval_batch_size(self) -> int:
+        """As it was given, or what suits the device."""
+        on_gpu = self.trainer and self.trainer.strategy.root_device.type == "cuda"
+        return self._eval_batch_size or (2500 if on_gpu else 128)
 
     def prepare_data(self) -> None:
         """Fetch and verify the files (one process a machine; safe from several at once)."""

@@ -40,13 +40,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Pa
 #: Tried in test_devices.py, test_machines.py and test_other_sets.py.
 ELSEWHERE = ("ddp.yaml", "machines.yaml", "fashion.yaml")
 NO_BEST = ("--best_checkpoint.save_top_k=0",)
-MINUTES = {"compile.yaml": pytest.mark.slow}  # where nothing was compiled before
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=MINUTES.get(n, ())) for n in CONFIGURATIONS if n not in ELSEWHERE],
-)
+@pytest.mark.parametrize("name", [n for n in CONFIGURATIONS if n not in ELSEWHERE])
 def test_every_configuration_trains(cli: Cli, name: str) -> None:
     base = ("--config", f"configs/{BASES[name]}")
     flags = (*SHORT[2:], *NO_BEST, "--trainer.check_val_every_n_epoch=1")

@@ -17,8 +17,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import EMAWeightAveraging, GradientAccumulationScheduler
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, StepLR
-from torch.utils.data import DataLoader
+from torch.optim.lr_scheduler import OneCycleLR, StepLR
+from torch.utils.data import DataLoader, Subset
 
 from mnist_cnn import Adadelta, FastCNN, KerasCNN, MNISTClassifier, MNISTDataModule, RecordCNN
 from mnist_cnn.errors import UserError
@@ -70,10 +70,14 @@ class Seen(Callback):
 
 
 def trained(
-    data: MNISTDataModule, model: Callable[..., MNISTClassifier], record: Any, **settings: Any
+    data: MNISTDataModule,
+    model: Callable[..., MNISTClassifier],
+    record: Any,
+    compile: bool = False,
+    **settings: Any,
 ) -> tuple[Seen, MNISTClassifier, Trainer]:
     seed_everything(1, verbose=False)
-    seen, module = Seen(), model(record_step=record, compile=False)
+    seen, module = Seen(), model(record_step=record, compile=compile)
     settings = {"max_epochs": 2, "limit_train_batches": 6, "limit_val_batches": 1} | settings
     extra = settings.pop("callbacks", [])
     run = Trainer(
@@ -260,12 +264,12 @@ def test_what_cannot_be_recorded_trains_as_before_and_a_line_says_why(
 
 
 def test_chunks_and_other_loaders_are_not_recorded(mnist: MNISTDataModule) -> None:
-    with pytest.raises(UserError, match="--data.chunks"):
+    with pytest.raises(UserError, match=r"--data\.chunks"):
         trained(MNISTDataModule(mnist.data_dir, chunks=4), keras, True)
     module = keras(record_step=True)
     run = Trainer(accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False)
     with pytest.raises(UserError, match="another loader"):
-        run.fit(module, DataLoader([(mnist.train_set.images[0], 1)] * 4, batch_size=2))
+        run.fit(module, DataLoader(Subset(mnist.train_set, range(4)), batch_size=2))
 
 
 def test_a_cpu_takes_lightning_s_steps_of_itself(mnist: MNISTDataModule) -> None:
@@ -288,8 +292,6 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     result = cli(*CLI, f"--trainer.logger.init_args.save_dir={tmp_path / 'undisturbed'}")
     assert result.code == 0, result.err
     (undisturbed,) = tmp_path.glob("undisturbed/*/version_0")
-    import signal
-
     for batch in (3, 9):
         result = cli(*CLI, LAST, *interrupted(batch, signal.SIGTERM))
         assert result.code == 143, result.err
@@ -364,6 +366,20 @@ def test_the_whole_step_stays_on_the_gpu(
     assert all(weight.dtype == torch.float32 for weight in weights)
     assert optimizer.param_groups[0]["lr"] == optimizer.defaults["lr"]  # a number, as before
     assert not optimizer.param_groups[0].get("capturable")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [keras, fast])
+def test_a_compiled_program_computes_the_same(
+    mnist: MNISTDataModule, model: Callable[..., MNISTClassifier]
+) -> None:
+    ours, module, _ = trained(mnist, model, True, compile=True)
+    theirs, expected, _ = trained(mnist, model, False)
+    assert module.whole_steps.compile  # it was not given up
+    torch.testing.assert_close(
+        torch.tensor(ours.steps), torch.tensor(theirs.steps), rtol=0, atol=1e-3
+    )
+    torch.testing.assert_close(module.state_dict(), expected.state_dict(), rtol=0, atol=1e-3)
 
 
 def test_forward_and_loss_compile_without_a_break(mnist: MNISTDataModule) -> None:

@@ -49,6 +49,8 @@ class Recorded:
         function: The function.
         state: Lists the tensors that it changes, and those of which a recording keeps the address.
             They must stay where they are: see `moved`.
+        plain: The same function in the plainest form, like one that is not compiled, to which the
+            replays are compared.
         modules: Modules whose attributes in Python it may change; they are put back after a proof.
         tolerance: The relative difference between a replay and a call that is still taken for
             rounding.
@@ -58,11 +60,13 @@ class Recorded:
         self,
         function: Callable[..., Tensor],
         state: Callable[[], list[Tensor]],
+        plain: Callable[..., Tensor] | None = None,
         modules: Sequence[nn.Module] = (),
         tolerance: float = 0.02,
     ) -> None:
         self.function = function
         self.state = state
+        self.plain = plain or function
         self.modules = modules
         self.tolerance = tolerance
         self._recordings: dict[Any, _Recording] = {}
@@ -98,7 +102,7 @@ class Recorded:
         """
         before = _Snapshot(self.state(), self.modules)
         try:
-            called = [self.function(*example).clone() for example in examples]
+            called = [self.plain(*example).clone() for example in examples]
             expected = [tensor.clone() for tensor in self.state()]
             if self.moved():
                 raise NotRecordableError("a call replaces tensors that it should change in place")

@@ -7,7 +7,7 @@ optimizer's, and the model's hooks `backward` and `optimizer_step` leave out wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -52,6 +52,7 @@ class WholeSteps:
         self.taken = False
         self.programs: dict[Any, Recorded] = {}
         self.settings: list[Any] = []
+        self._last_rates: tuple[list[float], Tensor] | None = None
 
     def begin(
         self, model: LightningModule, metrics: EpochMetrics, record: Choice, compile: Choice
@@ -73,7 +74,8 @@ class WholeSteps:
         self.must = record is True
         on_gpu = is_for(model.device)
         self.compile = compile is True or (compile == "auto" and on_gpu)
-        self.programs, self.settings, self.taken = {}, [], False
+        self.programs, self.settings, self.taken, self._last_rates = {}, [], False, None
+        self.full_batch = 0
         self.on = self.must or (record == "auto" and on_gpu)
         if self.on and (reason := obstacle(self.trainer, model)):
             self.give_up(reason)
@@ -115,7 +117,7 @@ class WholeSteps:
             What the share adds to the mean loss over the global batch; None if no step was taken.
         """
         self.taken = False
-        if not self.on or batch.indices is None or not self._optimizer.state:
+        if not self.on or batch.indices is None or self.trainer.global_step == 0:
             return None
         settings = [_numbers(group) for group in self._optimizer.param_groups]
         if settings != (self.settings or settings):
@@ -154,7 +156,7 @@ class WholeSteps:
         kind = (batch.source[0].data_ptr(), batch.first_row, batch.global_size, augment is None)
         if program := self.programs.get(kind):
             return program
-        losses_of = partial(
+        losses_of: Any = partial(
             training_losses,
             self.model,
             first_row=batch.first_row,
@@ -166,18 +168,20 @@ class WholeSteps:
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         metrics = self.metrics
 
-        def take(rates: Tensor) -> None:
+        def take(advance: Callable[[], Any], rates: Tensor) -> None:
             with as_tensors(optimizer, rates):
                 model.configure_gradient_clipping(
                     optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm
                 )
-                optimizer.step()
+                advance()
 
-        def function(indices: Tensor, keys: Tensor, rates: Tensor) -> Tensor:
+        def function(
+            losses_of: Any, advance: Any, indices: Tensor, keys: Tensor, rates: Tensor
+        ) -> Tensor:
             return whole_step(
-                compiled,
+                losses_of,
                 weights,
-                partial(take, rates),
+                partial(take, advance, rates),
                 metrics.count_in_place,
                 *batch.source,
                 indices,
@@ -190,16 +194,24 @@ class WholeSteps:
             tensors = [x for x in slots if isinstance(x, Tensor)]
             return [*model.parameters(), *model.buffers(), *tensors, *metrics.in_place()]
 
-        compiled: Any = torch.compile(losses_of, dynamic=False) if self.compile else losses_of
-        program = Recorded(function, state, list(model.modules()))
+        parts: list[Any] = [losses_of, lambda: optimizer.step()]
+        plain = partial(function, *parts)
+        self.full_batch = max(self.full_batch, len(batch))
+        if self.compile and len(batch) == self.full_batch:  # not for the last batch of an epoch
+            parts = [torch.compile(part, dynamic=False) for part in parts]
+        program = Recorded(partial(function, *parts), state, plain, list(model.modules()))
         self.programs[kind] = program
         return program
 
     def _rates(self) -> Tensor:
+        """The learning rates of the optimizer's groups; the same tensor until they change."""
         rates = [float(group["lr"]) for group in self._optimizer.param_groups]
-        if self.model.device.type != "cuda":
-            return torch.tensor(rates, dtype=torch.float64)
-        return torch.tensor(rates, pin_memory=True).to(self.model.device, non_blocking=True)
+        if self._last_rates is None or rates != self._last_rates[0]:
+            on_gpu = self.model.device.type == "cuda"
+            # Fused optimizers read 32 bits on a GPU; a CPU has what Python has.
+            new = torch.tensor(rates, dtype=None if on_gpu else torch.float64, pin_memory=on_gpu)
+            self._last_rates = rates, new.to(self.model.device, non_blocking=True)
+        return self._last_rates[1]
 
     def _examples(self, batch: Batch, arguments: tuple[Tensor, ...]) -> list[tuple[Tensor, ...]]:
         """Other images, keys and learning rates each."""
