@@ -8,11 +8,7 @@ from typing import Any
 
 from lightning import __version__ as lightning_version
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import (
-    LearningRateMonitor,
-    ProgressBar,
-    WeightAveraging,
-)
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, WeightAveraging
 from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,

@@ -17,11 +17,7 @@ from torch.utils.data import DataLoader
 from mnist_cnn.errors import UserError
 from mnist_cnn.mnist_files import Dataset, class_names, prepare_mnist
 from mnist_cnn.paths import user_path
-from mnist_cnn.training.global_batches import (
-    Batch,
-    GlobalBatchSampler,
-    LabelledImages,
-)
+from mnist_cnn.training.global_batches import Batch, GlobalBatchSampler, LabelledImages
 from mnist_cnn.training.randomness import global_seed
 from mnist_cnn.training.trainer_state import batches_done
 

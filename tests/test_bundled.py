@@ -52,7 +52,9 @@ def test_it_is_not_taken_for_another_net(cli: Cli) -> None:
     assert "where are the weights of this RecordCNN" in refused.err
 
 
-@pytest.mark.parametrize(("command", "part"), [("test", "test"), ("validate", "val")])
+@pytest.mark.parametrize(
+    ("command", "part"), [("test", "test"), pytest.param("validate", "val", marks=pytest.mark.slow)]
+)
 def test_it_is_measured_where_no_checkpoint_is_named(
     cli: Cli, logs: Path, command: str, part: str
 ) -> None:

@@ -97,7 +97,11 @@ VARIANTS = {
     "flags",
     [
         pytest.param((), id="as it is"),
-        pytest.param(("--trainer.max_epochs=-1", "--trainer.max_steps=15"), id="max_steps"),
+        pytest.param(
+            ("--trainer.max_epochs=-1", "--trainer.max_steps=15"),
+            id="max_steps",
+            marks=pytest.mark.slow,
+        ),
         *(pytest.param(v, id=name, marks=pytest.mark.slow) for name, v in VARIANTS.items()),
     ],
 )
@@ -134,6 +138,7 @@ def test_last_begins_where_there_is_nothing_to_resume(cli: Program, logs: Path) 
     assert "--ckpt_path last: no run" in cli("test", LAST, elsewhere).err
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_file_gives_way_to_the_one_before(
     cli: Program, logs: Path, undisturbed: Callable[..., dict[str, Any]]
 ) -> None:

@@ -284,6 +284,7 @@ CLI = (
 )
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_like_an_undisturbed_one(
     cli: Callable[..., Any], logs: Path, tmp_path: Path
 ) -> None:
@@ -303,6 +304,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     assert differences(state(expected), state(resumed)) == []
 
 
+@pytest.mark.slow
 def test_the_whole_step_stays_on_the_gpu() -> None:
     """In a process of its own, which ends before such tensors are collected: torch aborts then."""
     done = subprocess.run(
@@ -326,6 +328,7 @@ def test_a_compiled_program_computes_the_same(
     torch.testing.assert_close(module.state_dict(), expected.state_dict(), rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_forward_and_loss_compile_without_a_break(mnist: MNISTDataModule) -> None:
     model = MNISTClassifier(KerasCNN((4, 8), 16))
     images, labels = mnist.train_set[torch.arange(32)]
