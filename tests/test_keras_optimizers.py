@@ -18,7 +18,7 @@ import torch
 from mnist_cnn.keras_io import import_keras, to_keras
 from mnist_cnn.keras_io.optimizers import optimizer_of, rate_at
 from tests.support.needs import package
-from tests.test_keras_io import FILES, rewritten
+from tests.test_keras_io import FILES, classic, rewritten
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_adadelta_s_state_and_settings_come_in(
 
 
 def test_weights_alone_bring_adadelta_s_state(keras: Any, tmp_path: Path) -> None:
-    model = keras.models.load_model(FILES / "small.keras")
+    model = classic(keras)
     model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adadelta(0.25)), "mse")
     model.train_on_batch(np.ones((2, 28, 28, 1)), np.eye(10)[:2])
     model.save_weights(tmp_path / "x.weights.h5")
