@@ -21,6 +21,7 @@ from benchmarks import (
     compare_keras,
     device_counts,
     epoch,
+    gpu,
     pictures,
     scaling,
     startup,
@@ -29,7 +30,7 @@ from benchmarks import (
 from benchmarks.programs import ROOT, warm_up
 from benchmarks.records import Record, machine, our_versions, write_record
 
-MODULES = (epoch, accuracy, compare_keras, scaling, startup, device_counts, pictures)
+MODULES = (epoch, accuracy, compare_keras, scaling, startup, device_counts, pictures, gpu)
 TRAININGS = ("epoch", "accuracy", "compare_keras")
 BENCHMARKS = {module.__name__.rpartition(".")[2]: module for module in MODULES}
 

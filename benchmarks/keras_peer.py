@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--raw", type=Path, default=Path("data/MNIST/raw"))
     parser.add_argument("--steps", type=int, help="of an epoch, and of its validation")
+    parser.add_argument("--steps-per-execution", type=int, default=1)
     args = parser.parse_args()
     keras.utils.set_random_seed(args.seed)
 
@@ -73,7 +74,12 @@ def main() -> None:
         ]
     )
     adadelta = keras.optimizers.Adadelta(learning_rate=1.0)
-    model.compile(loss="categorical_crossentropy", optimizer=adadelta, metrics=["accuracy"])
+    model.compile(
+        loss="categorical_crossentropy",
+        optimizer=adadelta,
+        metrics=["accuracy"],
+        steps_per_execution=args.steps_per_execution,
+    )
     backend = keras.backend.backend()
     versions = {"keras": keras.__version__, "backend": backend}
     print(json.dumps(versions | {backend: import_module(backend).__version__}), flush=True)

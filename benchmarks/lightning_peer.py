@@ -31,9 +31,10 @@ Images = tuple[Tensor, Tensor]  # (B, 1, 28, 28), and labels (B,)
 class MNISTData(L.LightningDataModule):
     """MNIST, image by image."""
 
-    def __init__(self, data_dir: str, batch_size: int = 128) -> None:
+    def __init__(self, data_dir: str, batch_size: int = 128, workers: int = 0) -> None:
         super().__init__()
         self.data_dir, self.batch_size = data_dir, batch_size
+        self.workers: Any = {"num_workers": workers, "persistent_workers": workers > 0}
 
     def setup(self, stage: str) -> None:
         transform = transforms.ToTensor()
@@ -41,10 +42,10 @@ class MNISTData(L.LightningDataModule):
         self.val_set = datasets.MNIST(self.data_dir, train=False, transform=transform)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.train_set, batch_size=self.batch_size, shuffle=True)
+        return DataLoader(self.train_set, batch_size=self.batch_size, shuffle=True, **self.workers)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.val_set, batch_size=self.batch_size)
+        return DataLoader(self.val_set, batch_size=self.batch_size, **self.workers)
 
 
 class Classifier(L.LightningModule):
@@ -99,21 +100,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--steps", type=int, help="of training, and of validation")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--accelerator", default="cpu")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load images")
     parser.add_argument("--data", default="data", help="torchvision's folder of MNIST")
     args = parser.parse_args()
     L.seed_everything(args.seed)
     seconds = Seconds()
     with tempfile.TemporaryDirectory() as logs:
         trainer = L.Trainer(
-            max_epochs=1,
-            accelerator="cpu",
+            max_epochs=args.epochs,
+            accelerator=args.accelerator,
             logger=TensorBoardLogger(logs),
             callbacks=[seconds],
             limit_train_batches=args.steps,
             limit_val_batches=args.steps,
             enable_progress_bar=False,  # this project shows none where there is no terminal
         )
-        trainer.fit(Classifier(), MNISTData(args.data))
+        trainer.fit(Classifier(), MNISTData(args.data, workers=args.workers))
     loss, accuracy = (float(trainer.callback_metrics[n]) for n in ("loss_epoch", "val_accuracy"))
     row = {"train_s": seconds.train_s, "s": seconds.s, "loss": loss, "val_accuracy": accuracy}
     print(json.dumps(row))

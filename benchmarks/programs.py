@@ -69,16 +69,18 @@ def fit(
     configs: str,
     *flags: str,
     devices: int = 1,
+    accelerator: str = "cpu",
     logs: Path | None = None,
     program: Sequence[str] = ("mnist_cnn",),
     env: Mapping[str, str] | None = None,
 ) -> Fit:
-    """Run ``python -m mnist_cnn fit`` on the CPU, to its end.
+    """Run ``python -m mnist_cnn fit`` to its end.
 
     Args:
         configs: Names of configurations, the later laid over the earlier ones: ``fast+bf16``.
         flags: Further flags.
         devices: Number of processes that share the training.
+        accelerator: What they train on.
         logs: The folder that it logs to; one that is deleted at the end, unless given.
         program: Module, and arguments before ``fit``, of a program that stands in for it.
         env: Environment variables on top of this process's.
@@ -88,7 +90,7 @@ def fit(
             [
                 *(sys.executable, "-m", *program, "fit"),
                 *(f"--config=configs/{name}.yaml" for name in configs.split("+")),
-                *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
+                *(f"--trainer.accelerator={accelerator}", f"--trainer.devices={devices}"),
                 *(["--trainer.strategy=ddp"] if devices > 1 else []),
                 *(f"--trainer.logger.init_args.save_dir={logs or temporary}", *flags),
             ],
@@ -123,9 +125,11 @@ def printed(pattern: str, out: str) -> tuple[str, ...]:
     return match.groups()
 
 
-def peer(program: str, *flags: str, python: Path | None = None) -> tuple[list[Row], float]:
+def peer(
+    program: str, *flags: str, python: Path | None = None, env: Mapping[str, str] | None = None
+) -> tuple[list[Row], float]:
     """The JSON lines of another way to train, ``benchmarks.{program}_peer``; its seconds in all."""
-    done = run([str(python or sys.executable), "-m", f"benchmarks.{program}_peer", *flags])
+    done = run([str(python or sys.executable), "-m", f"benchmarks.{program}_peer", *flags], env)
     return [json.loads(line) for line in done.out.splitlines() if line.startswith("{")], done.s
 
 

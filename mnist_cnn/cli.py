@@ -30,7 +30,6 @@ from mnist_cnn.reports.console import Report
 from mnist_cnn.reports.progress import TrainingBar
 from mnist_cnn.reports.tensorboard import TensorBoardViews
 from mnist_cnn.training import preflight
-from mnist_cnn.training.global_batches import OverfitBatches
 from mnist_cnn.use.prediction_writer import PredictionWriter
 
 
@@ -129,8 +128,6 @@ class MNISTCLI(LightningCLI):
         user = config.trainer.callbacks or []
         user = user if isinstance(user, list) else [user]
         callbacks = [*user, config.tensorboard, config.predictions, self.report]
-        if config.trainer.overfit_batches:
-            callbacks.append(OverfitBatches())
         off = config.trainer.barebones or config.trainer.fast_dev_run
         if config.trainer.enable_checkpointing is not False and not off:
             # The first: what a callback before it logged at the start of a step would be logged

@@ -6,7 +6,7 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 from __future__ import annotations
 
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -17,7 +17,12 @@ from torch.utils.data import DataLoader
 from mnist_cnn.errors import UserError
 from mnist_cnn.mnist_files import Dataset, class_names, prepare_mnist
 from mnist_cnn.paths import user_path
-from mnist_cnn.training.global_batches import Batch, GlobalBatchSampler, LabelledImages
+from mnist_cnn.training.global_batches import (
+    Batch,
+    GlobalBatchSampler,
+    LabelledImages,
+    SequentialGlobalBatches,
+)
 from mnist_cnn.training.randomness import global_seed
 from mnist_cnn.training.trainer_state import batches_done
 
@@ -125,16 +130,18 @@ class MNISTDataModule(LightningDataModule):
         self, dataset: LabelledImages, batch_size: int, shuffle: bool = False
     ) -> DataLoader[Batch]:
         rank, ranks = 0, 1
-        if trainer := self.trainer:
+        trainer: Any = self.trainer
+        if trainer:
             rank, ranks = trainer.global_rank, trainer.world_size
             # Where the model is: 55 MB, once, instead of a copy each step.
             dataset = dataset.to(trainer.strategy.root_device)
         if not shuffle:  # no figure depends on it, so the devices need not divide what was asked
             batch_size = -(-batch_size // ranks) * ranks
-        sampler = GlobalBatchSampler(
+        in_order = not shuffle or (trainer and trainer.overfit_batches > 0)
+        sampler = (SequentialGlobalBatches if in_order else GlobalBatchSampler)(
             dataset,
             batch_size,
-            shuffle=shuffle,
+            shuffle=not in_order,
             num_replicas=ranks,
             rank=rank,
             seed=global_seed(),

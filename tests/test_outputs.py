@@ -156,6 +156,8 @@ def test_overfit_batches_are_the_first_and_the_same_in_each_epoch(
     assert "Train on 256 samples, validate on 256 samples" in result.out
     folder = logs / "cnn" / "version_0"
     first, second = (e.value for e in events(folder).Scalars("over_epochs/train/loss"))
+    epochs = [(e.step, e.value) for e in events(folder).Scalars("epoch")]
+    assert len(epochs) == len(set(epochs)) == 2  # not with either part's figures
     model = load_classifier(folder / "checkpoints" / "last.ckpt")[0]
     with torch.no_grad():
         logits = model(mnist.train_set.images[:256])

@@ -24,7 +24,6 @@ from mnist_cnn import Adadelta, FastCNN, KerasCNN, MNISTClassifier, MNISTDataMod
 from mnist_cnn.errors import UserError
 from mnist_cnn.training import recorded
 from mnist_cnn.training.augment import RandomAffine, RandomShift
-from mnist_cnn.training.global_batches import OverfitBatches
 from mnist_cnn.training.step import Step, training_losses
 from tests.support.interruptions import LAST, interrupted
 from tests.support.runs import differences, state
@@ -234,7 +233,7 @@ def momentum(**settings: Any) -> MNISTClassifier:
         (fast, {"accumulate_grad_batches": 2}, "accumulated"),
         (fast, {"detect_anomaly": True}, "detect_anomaly"),
         (fast, {"profiler": "simple"}, "profiler"),
-        (fast, {"callbacks": [OverfitBatches]}, "overfit_batches"),
+        (fast, {"overfit_batches": 2}, "overfit_batches"),
         (lbfgs, {}, "L-BFGS"),
         (counting, {}, "its replay returns something else"),
         (momentum, {}, "changes more of the optimizer"),

@@ -124,7 +124,8 @@ def _line(row: dict[str, float], max_epochs: int | None) -> str:
         f"{row[tag]:{width}.4f}" if tag in row else " " * (width - 1) + "-"
         for tag, width in columns
     )
-    return f"{row['epoch']:4.0f}/{max_epochs:<3}{row['s']:7.1f}{figures}"
+    seconds = f"{row['s']:.{1 if row['s'] >= 1 else 3}f}"
+    return f"{row['epoch']:4.0f}/{max_epochs:<3}{seconds:>7}{figures}"
 
 
 def _why_nothing(trainer: Trainer) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -61,7 +62,10 @@ class TensorBoardViews(Callback):
         self.images_seen = state_dict["images_seen"]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.active = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        self.active = bool(loggers)
+        for logger in loggers:
+            logger.log_metrics = partial(_log_epoch_once, logger, {})  # type: ignore[method-assign]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if writer := _writer(trainer):
@@ -194,6 +198,20 @@ def class_names(trainer: Trainer) -> Sequence[str]:
     """What the labels of the trainer's data stand for."""
     data = datamodule(trainer)
     return data.class_names if isinstance(data, MNISTDataModule) else DIGITS
+
+
+def _log_epoch_once(
+    logger: TensorBoardLogger,
+    last: dict[str, int | None],
+    metrics: dict[str, Any],
+    step: int | None = None,
+) -> None:
+    """Log metrics, with the epoch once a step: Lightning adds it to those of either part."""
+    if "epoch" in metrics and last.get("step") == step:
+        metrics = {name: value for name, value in metrics.items() if name != "epoch"}
+    elif "epoch" in metrics:
+        last["step"] = step
+    type(logger).log_metrics(logger, metrics, step)
 
 
 def _writer(trainer: Trainer) -> SummaryWriter | None:

@@ -10,9 +10,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.training.randomness import stream_key
@@ -226,19 +226,12 @@ class GlobalBatchSampler(DistributedSampler[Share]):
         return torch.randperm(self.size, generator=generator)
 
 
-class OverfitBatches(Callback):
-    """``Trainer(overfit_batches=…)`` in Lightning's sense: each epoch the same batches, unshuffled.
+class SequentialGlobalBatches(GlobalBatchSampler, SequentialSampler):  # type: ignore[misc]
+    """The global batches in the order of the data set, each epoch.
 
-    Lightning would put a sampler of single images in the place of one of global batches.
+    Lightning knows by the second parent that nothing is shuffled, and leaves the sampler where
+    ``Trainer(overfit_batches=…)`` would have it replace one.
     """
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        trainer.overfit_batches = 0  # type: ignore[attr-defined]  # it has become the limits
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        sampler = getattr(trainer.train_dataloader, "sampler", None)
-        if isinstance(sampler, GlobalBatchSampler):
-            sampler.shuffle = False
 
 
 def check_global_batch(batch_size: int, world_size: int, chunks: int = 0) -> None:

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.training.augment import Augmentation
-from mnist_cnn.training.global_batches import Batch, GlobalBatchSampler, OverfitBatches
+from mnist_cnn.training.global_batches import Batch, GlobalBatchSampler
 from mnist_cnn.training.metrics import EpochMetrics
 from mnist_cnn.training.recorded import NotRecordableError, Recorded
 from mnist_cnn.training.step import Step, training_losses, whole_step
@@ -252,7 +252,7 @@ def obstacle(trainer: Trainer, model: LightningModule) -> str | None:
         ),
         "--trainer.detect_anomaly looks into it": torch.is_anomaly_enabled(),
         "--trainer.profiler looks into it": not isinstance(settings.profiler, PassThroughProfiler),
-        "--trainer.overfit_batches": any(isinstance(c, OverfitBatches) for c in callbacks),
+        "--trainer.overfit_batches": settings.overfit_batches > 0,
         "the batches are of another loader": not isinstance(sampler, GlobalBatchSampler),
         "--data.chunks": bool(getattr(sampler, "chunks", 0)),
         f"{', '.join(inner)} must run within it": bool(inner),
