@@ -6,8 +6,6 @@ Letters of the shapes: B images in this rank's share of a batch.
 from __future__ import annotations
 
 import math
-from functools import partial
-from itertools import repeat
 from typing import Any, Literal
 
 import torch
@@ -160,11 +158,12 @@ class MNISTClassifier(LightningModule):
     def optimizer_step(
         self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None
     ) -> None:
-        if self.whole_steps.on:
-            loss = optimizer_closure()  # takes the step, or leaves it to the optimizer
-            optimizer_closure = partial(next, repeat(loss))
-        if not self.whole_steps.taken:
+        if not self.whole_steps.on:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            return
+        loss = optimizer_closure()  # whether it takes the step is decided in there
+        if not self.whole_steps.taken:
+            super().optimizer_step(epoch, batch_idx, optimizer, lambda: loss)
 
     def validation_step(self, batch: Any) -> Tensor:
         return self._evaluate(batch, self.val_metrics)

@@ -249,6 +249,8 @@ SHORT = (
         pytest.param((*CNN, *EXACT), id="exact"),
         pytest.param((*CNN, *BF16), id="cnn bf16"),
         pytest.param((*CNN, *UNCOMPILED), id="recorded uncompiled"),
+        # The gradient's sum over a group of one, by NCCL, is a part of what is recorded.
+        pytest.param((*CNN, "--trainer.strategy=ddp"), id="ddp"),
         pytest.param((*CNN, *PLAIN), id="not recorded"),
         pytest.param((*CNN, *PLAIN, "--model.compile=true"), id="compiled, not recorded"),
     ],

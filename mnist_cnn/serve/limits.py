@@ -7,20 +7,21 @@ from typing import Any, ClassVar
 
 import anyio
 from fastapi import HTTPException
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-GRACE = 1.0  # seconds for the answer that the time is over
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
+HEADERS = [
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+        b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-cache"),
+]
 
 
 class Limits:
@@ -41,20 +42,17 @@ class Limits:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        deadline = anyio.current_time() + self.seconds
         length = Headers(scope=scope).get("content-length", "")
         declared, received = int(length) if length.isdecimal() else 0, 0
-        started = False
+        come = started = False
 
         async def limited() -> Message:
-            nonlocal received
+            nonlocal come, received
             if declared > self.max_bytes:
                 raise self._too_large()
-            with anyio.CancelScope(deadline=deadline) as waiting:
-                message = await receive()
-            if waiting.cancelled_caught:
-                raise HTTPException(408, f"the request took more than {self.seconds} s to come")
+            message = await receive()
             received += len(message.get("body", b""))
+            come = not message.get("more_body", False)
             if received > self.max_bytes:
                 raise self._too_large()
             return message
@@ -63,16 +61,18 @@ class Limits:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                present = {name for name, _ in message["headers"]}
+                more = [header for header in HEADERS if header[0] not in present]
+                message["headers"] = [*message["headers"], *more]
             await send(message)
 
-        with anyio.CancelScope(deadline=deadline + GRACE) as answering:
+        with anyio.move_on_after(self.seconds) as answering:
             await self.app(scope, limited, with_headers)
         if answering.cancelled_caught and not started:
-            late = JSONResponse({"detail": "the answer took too long"}, 504)
-            await late(scope, receive, with_headers)
+            status, detail = 504, "the answer took too long"
+            if not come:
+                status, detail = 408, f"the request took more than {self.seconds} s to come"
+            await JSONResponse({"detail": detail}, status)(scope, receive, with_headers)
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"the body is larger than {self.max_bytes} bytes")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from functools import cache
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 from starlette.responses import Response
@@ -47,8 +49,14 @@ class Metrics:
             await self.app(scope, receive, note)
         finally:
             IN_FLIGHT.dec()
-            SECONDS.labels(path).observe(time.perf_counter() - start)
-            REQUESTS.labels(path, status).inc()
+            _child(SECONDS, path).observe(time.perf_counter() - start)
+            _child(REQUESTS, path, status).inc()
+
+
+@cache
+def _child(metric: Any, *labels: Any) -> Any:
+    """The figure of a metric for these labels, which the library looks up slowly."""
+    return metric.labels(*labels)
 
 
 def exposition() -> Response:
