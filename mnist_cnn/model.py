@@ -172,7 +172,7 @@ class MNISTClassifier(LightningModule):
         return self._evaluate(batch, self.test_metrics)
 
     def predict_step(self, batch: Any) -> Tensor:  # (B, 10) probabilities
-        images = batch if isinstance(batch, Tensor) else next(iter(batch))
+        images = batch if isinstance(batch, Tensor) else batch[0]
         return self(images).float().softmax(dim=1)
 
     def _evaluate(self, batch: Any, metrics: EpochMetrics) -> Tensor:

@@ -64,7 +64,10 @@ def test_images_stay_bytes_and_come_in_whole_batches(mnist: MNISTDataModule) -> 
     assert len(batches) == len(mnist.train_dataloader()) == 469
     assert batches[0].images.shape == (128, 28, 28)
     assert batches[0].images.dtype == torch.uint8
-    assert len(batches[-1].labels) == 96  # kept
+    assert batches[-1].size == len(batches[-1].labels) == 96  # kept
+    images, labels = batches[-1]
+    assert torch.equal(batches[-1][0], images)
+    assert torch.equal(batches[-1][1], labels)
     assert sum(int(batch.images.sum()) for batch in batches) == int(mnist.train_set.images.sum())
 
 

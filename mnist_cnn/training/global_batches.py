@@ -21,7 +21,7 @@ from mnist_cnn.training.randomness import stream_key
 class Batch:
     """A rank's share of a global batch, looked up in its data set when it is asked for.
 
-    ``images, labels = batch`` unpacks it.
+    A pair: ``images, labels = batch`` unpacks it, ``batch[1]`` is the labels.
 
     Args:
         images: (N, 28, 28), ink bright on dark: uint8, or floats in [0, 1].
@@ -55,11 +55,19 @@ class Batch:
     def labels(self) -> Tensor:  # (B,)
         return self.source[1] if self.indices is None else self.source[1][self.indices]
 
+    @property
+    def size(self) -> int:
+        """B."""
+        return len(self.source[1] if self.indices is None else self.indices)
+
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.images, self.labels))
 
+    def __getitem__(self, index: int) -> Tensor:
+        return (self.images, self.labels)[index]
+
     def __len__(self) -> int:
-        return len(self.source[1] if self.indices is None else self.indices)
+        return 2
 
     def to(self, device: torch.device, **settings: Any) -> Batch:
         """The same on a device."""

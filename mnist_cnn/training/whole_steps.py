@@ -196,8 +196,8 @@ class WholeSteps:
 
         parts: list[Any] = [losses_of, lambda: optimizer.step()]
         plain = partial(function, *parts)
-        self.full_batch = max(self.full_batch, len(batch))
-        if self.compile and len(batch) == self.full_batch:  # not for the last batch of an epoch
+        self.full_batch = max(self.full_batch, batch.size)
+        if self.compile and batch.size == self.full_batch:  # not for the last batch of an epoch
             parts = [torch.compile(part, dynamic=False) for part in parts]
         program = Recorded(partial(function, *parts), state, plain, list(model.modules()))
         self.programs[kind] = program
