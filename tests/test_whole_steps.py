@@ -194,6 +194,22 @@ def test_weights_that_are_frozen_between_epochs_are_left_alone(mnist: MNISTDataM
     assert differences(module.state_dict(), expected.state_dict()) == []
 
 
+@pytest.mark.usefixtures("tape")
+def test_counts_are_right_when_the_metrics_move_within_an_epoch(mnist: MNISTDataModule) -> None:
+    class Merge(Callback):
+        def on_train_batch_start(self, *arguments: Any) -> None:
+            _, module, _, batch_idx = arguments
+            if batch_idx == 3:  # torchmetrics replaces the states
+                module.train_metrics.add_counts(module.train_metrics.counts())
+
+    _, _, run = trained(mnist, fast, True, callbacks=[Merge])
+    _, _, plain = trained(mnist, fast, False, callbacks=[Merge])
+    for name in ("train/loss", "train/accuracy"):
+        assert float(run.callback_metrics[name]) == pytest.approx(
+            float(plain.callback_metrics[name]), rel=1e-6
+        )
+
+
 class Clipping(Callback):
     def on_before_optimizer_step(self, *_: Any) -> None:
         pass
