@@ -35,6 +35,25 @@ class Augmentation(HyperparametersMixin, ABC):
         """
 
 
+class Compose(Augmentation):
+    """Makes several changes, one after the other, as torchvision's ``Compose`` does.
+
+    Args:
+        augmentations: The changes, in their order.
+    """
+
+    def __init__(self, augmentations: list[Augmentation]) -> None:
+        super().__init__()
+        self.save_hyperparameters(logger=False)
+        self.augmentations = augmentations
+
+    def __call__(self, images: Tensor, key: Tensor, *, first_row: int) -> Tensor:
+        for number, augmentation in enumerate(self.augmentations):
+            # Each draws from a key of its own; the first from that of the step, as it would alone.
+            images = augmentation(images, key + number, first_row=first_row)
+        return images
+
+
 class RandomShift(Augmentation):
     """Moves every image by its own whole number of pixels, to each side equally likely.
 
