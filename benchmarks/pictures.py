@@ -27,21 +27,23 @@ def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
 
     from mnist_cnn.checkpoints.files import BUNDLED
     from mnist_cnn.data import MNISTDataModule
-    from mnist_cnn.use.classifier import Probabilities, load_classifier
+    from mnist_cnn.use.classifier import load_classifier
+    from mnist_cnn.use.reading import Reader
     from tests.support import scenes
 
-    predict = Probabilities(load_classifier(args.checkpoint or BUNDLED)[0])
+    reader = Reader(load_classifier(args.checkpoint or BUNDLED)[0])
     data = MNISTDataModule()
     data.prepare_data()
     data.setup()
     images, labels = data.test_set.images[: args.mnist], data.test_set.labels[: args.mnist]
-    answers = torch.cat([predict(batch).argmax(dim=1) for batch in images.split(500)])
+    with torch.inference_mode():
+        answers = torch.cat([reader.classify(b).argmax(dim=1) for b in images.split(500)])
     right = float((answers == labels).float().mean())
     yield {"peer": f"MNIST's {args.mnist:,} test images themselves", "right": right}
-    right = scenes.share_right(scenes.enlarged(data, args.mnist), predict)
+    right = scenes.share_right(scenes.enlarged(data, args.mnist), reader)
     yield {"peer": "the same inverted, enlarged 7 times, off centre on white", "right": right}
-    for row in scenes.ROWS:
-        yield {"peer": row, "right": scenes.share_right(scenes.pictures(row, args.count), predict)}
+    for row in (*scenes.ROWS, *scenes.NUMBERS):
+        yield {"peer": row, "right": scenes.share_right(scenes.pictures(row, args.count), reader)}
 
 
 def table(record: Record) -> str:

@@ -5,9 +5,11 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 
 from __future__ import annotations
 
+import zipfile
 from functools import partial
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
@@ -48,6 +50,8 @@ class MNISTDataModule(LightningDataModule):
         predict_path: Gone: ``mnist-cnn predict PICTURES`` reads pictures.
         dataset: MNIST, or one of the same form: FashionMNIST (clothes) or KMNIST (Japanese
             letters). Its files are put under ``data_dir/FashionMNIST/raw``.
+        extra: More images to train on, such as digits of your own: an ``.npz`` file with arrays
+            ``images``, (N, 28, 28) uint8, bright on dark, and ``labels``, (N,) from 0 to 9.
 
     Raises:
         UserError: If a size is out of its range.
@@ -62,6 +66,7 @@ class MNISTDataModule(LightningDataModule):
         chunks: int = 0,
         predict_path: str | list[str] | None = None,
         dataset: Dataset = "MNIST",
+        extra: str | None = None,
     ) -> None:
         super().__init__()
         if predict_path is not None:
@@ -81,6 +86,7 @@ class MNISTDataModule(LightningDataModule):
         self._eval_batch_size = eval_batch_size
         self.chunks = chunks
         self.dataset = dataset
+        self.extra = user_path(extra) if extra is not None else None
         self.class_names = class_names(dataset)
         self.save_hyperparameters()
         self.train_set: LabelledImages
@@ -113,6 +119,12 @@ class MNISTDataModule(LightningDataModule):
             kept, held_out = stratified_split(train.targets, self.val_size)
             self.train_set = LabelledImages(train.data[kept], train.targets[kept])
             self.val_set = LabelledImages(train.data[held_out], train.targets[held_out])
+        if self.extra is not None:
+            images, labels = read_images(self.extra)
+            self.train_set = LabelledImages(
+                torch.cat([self.train_set.images, images]),
+                torch.cat([self.train_set.labels, labels]),
+            )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.train_set, self.batch_size, shuffle=True)
@@ -150,6 +162,31 @@ class MNISTDataModule(LightningDataModule):
         )
         # batch_size=None: the sampler's items are whole batches already, fetched by one indexing.
         return DataLoader(dataset, sampler=sampler, batch_size=None)
+
+
+def read_images(path: str) -> tuple[Tensor, Tensor]:
+    """Images (N, 28, 28) uint8 and labels (N,) int64 from an ``.npz`` file.
+
+    Raises:
+        UserError: If it is another file, or the arrays are of another form.
+    """
+    try:
+        with np.load(path) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+    except OSError as error:
+        raise UserError(f"--data.extra {path}: {error.strerror or 'is no .npz file'}") from error
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"--data.extra {path}: must be an .npz file with the arrays images and labels"
+        ) from error
+    if images.dtype != np.uint8 or images.shape != (len(labels), 28, 28):
+        raise UserError(
+            f"--data.extra {path}: images must be {len(labels)} x 28 x 28 of uint8, as many as "
+            f"labels, but are {' x '.join(map(str, images.shape))} of {images.dtype}"
+        )
+    if labels.ndim != 1 or not np.isin(labels, range(10)).all():
+        raise UserError(f"--data.extra {path}: labels must be whole numbers from 0 to 9")
+    return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
 
 
 def stratified_split(labels: Tensor, val_size: int) -> tuple[Tensor, Tensor]:

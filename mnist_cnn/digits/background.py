@@ -6,11 +6,10 @@ Letters of the shapes: H and W pixels of the picture.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-Array = NDArray[np.float32]
+from mnist_cnn.digits.view import Array
 
 BACKGROUND_SIDE = 56  # pixels of the longer side at which the background is estimated
 BACKGROUND_WINDOW = 0.4  # of the longer side: what is dark and wider is no stroke

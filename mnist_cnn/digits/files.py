@@ -1,33 +1,31 @@
-"""Picture files: found, decoded and normalised, in parallel where there are many."""
+"""Picture files: found, decoded and searched for digits, in parallel where there are many."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from mnist_cnn.digits.decode import PictureError, open_pictures
-from mnist_cnn.digits.normalise import normalise
+from mnist_cnn.digits.find import Candidate, find_digits
 
 FILES_PER_WORKER = 64  # fewer are read before a further process has started
 FILES_AT_ONCE = 16  # that a process hands over; it reads as many again while these are used
 
 
 class Page(NamedTuple):
-    """One picture of a file: an image in MNIST's form, or why there is none."""
+    """One picture of a file: what in it may be digits, or why nothing may."""
 
     file: str
     page: int  # from 1
     pages: int  # of the file
-    # (28, 28), ink bright on dark. Not a Tensor: each that comes from another process keeps a file
-    # open, and a process may have 1,024.
-    image: NDArray[np.uint8] | None = None
+    # Of NumPy, not of torch: each tensor that comes from another process keeps a file open, and a
+    # process may have 1,024.
+    candidates: Sequence[Candidate] = ()
     failure: str = ""
 
     @property
@@ -46,7 +44,7 @@ def read_file(file: str) -> list[Page]:
     for number, picture in enumerate(pictures, start=1):
         page = Page(file, number, len(pictures))
         try:
-            pages.append(page._replace(image=normalise(picture).numpy()))
+            pages.append(page._replace(candidates=find_digits(picture)))
         except PictureError as error:
             pages.append(page._replace(failure=str(error)))
     return pages

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from mnist_cnn.digits.background import Array
 from mnist_cnn.digits.components import Mask, bounds, mean_width
+from mnist_cnn.digits.view import Array
 
 FINE = 5  # pixels, for one of the square's, at which strokes are measured and changed
 #: Pixels of a 20×20 digit: 98 % of MNIST's have strokes between these widths.
@@ -47,7 +47,7 @@ def fit_square(ink: Array, side: int) -> NDArray[np.uint8]:
     if change:
         ink = widened(mask, change)
     image = as_bytes(resized(ink, side))
-    top, bottom, left, right = bounds(image > 0)
+    left, top, right, bottom = bounds(image > 0)
     if max(bottom - top, right - left) < side:  # edges that are too faint to be seen: without them
         scale = max(ink.shape) / side
         rows = slice(int(top * scale), math.ceil(bottom * scale))
@@ -80,7 +80,7 @@ def widened(mask: Mask, change: float) -> Array:
     outside = ndimage.distance_transform_edt(~padded)
     inside = ndimage.distance_transform_edt(padded)
     values = np.clip(0.5 + inside - outside + change / 2, 0, 1).astype(np.float32)
-    top, bottom, left, right = bounds(values > 0.5)
+    left, top, right, bottom = bounds(values > 0.5)
     return values[top:bottom, left:right]
 
 

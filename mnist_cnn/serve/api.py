@@ -9,9 +9,10 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
-from mnist_cnn.digits.normalise import SIDE
-from mnist_cnn.model import MNISTClassifier
+from mnist_cnn.digits.find import Candidate
+from mnist_cnn.digits.mnist_form import SIDE
 from mnist_cnn.serve.metrics import BATCH_SIZE
+from mnist_cnn.use.reading import Reader, Reading
 
 Row = Annotated[list[float], Field(min_length=SIDE, max_length=SIDE)]
 PixelRow = Annotated[
@@ -22,19 +23,44 @@ PixelRow = Annotated[
 class Question(NamedTuple):
     """What the model is asked."""
 
-    pixels: bytes  # 28·28, ink bright on dark
+    candidates: list[Candidate]  # of one picture, at least one
     wants_pixels: bool
     wants_contributions: bool
+
+
+Confidence = Annotated[float, Field(description="the digit's probability", ge=0, le=1.001)]
+
+
+class BoxedDigit(TypedDict):
+    """A digit, and where it is."""
+
+    digit: Annotated[int, Field(ge=0, le=9)]
+    confidence: Confidence
+    box: Annotated[
+        list[int],
+        Field(
+            description="left, top, right, bottom, in pixels of the picture",
+            min_length=4,
+            max_length=4,
+        ),
+    ]
 
 
 class Answer(TypedDict):
     """What ``/predict`` answers."""
 
-    digit: Annotated[int, Field(ge=0, le=9)]
-    confidence: Annotated[float, Field(description="the digit's probability", ge=0, le=1.001)]
+    digit: Annotated[
+        int, Field(description="of several, the one that is most like ink", ge=0, le=9)
+    ]
+    confidence: Confidence
     probabilities: Annotated[
         list[float], Field(description="of the ten digits", min_length=10, max_length=10)
     ]
+    number: Annotated[
+        str, Field(description="all digits in reading order; empty if it doesn't look like one")
+    ]
+    digits: Annotated[list[BoxedDigit], Field(min_length=1)]
+    doubt: Annotated[str, Field(description="why the answer is to be doubted; empty if it isn't")]
     pixels: NotRequired[
         Annotated[
             list[PixelRow],
@@ -58,32 +84,39 @@ class Digits:
     """Answers questions by a model.
 
     Args:
-        model: In evaluation mode, where it is to compute.
+        reader: In evaluation mode, where it is to compute.
     """
 
-    def __init__(self, model: MNISTClassifier) -> None:
-        self.model = model
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.net = reader.classify.net
         # The first gradient loads what it needs, which can take longer than a request may.
-        blank = torch.zeros(SIDE, SIDE, dtype=torch.uint8, device=model.device)
-        contributions(model.net, blank, 0)
+        contributions(self.net, torch.zeros(SIDE, SIDE, dtype=torch.uint8, device=reader.device), 0)
 
     def __call__(self, questions: list[Question]) -> list[Answer]:
         BATCH_SIZE.observe(len(questions))
-        data = bytearray(b"".join(question.pixels for question in questions))
-        images = torch.frombuffer(data, dtype=torch.uint8).view(-1, SIDE, SIDE)
-        images = images.to(self.model.device)
-        with torch.inference_mode():
-            probabilities = self.model(images).float().softmax(dim=1).cpu()
-        answers = []
-        for question, image, row in zip(questions, images, probabilities.tolist(), strict=True):
-            digit = max(range(len(row)), key=row.__getitem__)
-            answer = Answer(digit=digit, confidence=row[digit], probabilities=row)
-            if question.wants_pixels:
-                answer["pixels"] = image.tolist()
-            if question.wants_contributions:
-                answer["contributions"] = contributions(self.model.net, image, digit).tolist()
-            answers.append(answer)
-        return answers
+        readings = self.reader.read([question.candidates for question in questions])
+        return [self._answer(*pair) for pair in zip(questions, readings, strict=True)]
+
+    def _answer(self, question: Question, reading: Reading) -> Answer:
+        main = reading.main
+        answer = Answer(
+            digit=main.digit,
+            confidence=main.confidence,
+            probabilities=main.probabilities,
+            number=reading.number,
+            digits=[
+                BoxedDigit(digit=d.digit, confidence=d.confidence, box=list(d.box))
+                for d in reading.digits
+            ],
+            doubt=reading.doubt,
+        )
+        if question.wants_pixels:
+            answer["pixels"] = main.candidate.image.tolist()
+        if question.wants_contributions:
+            image = torch.from_numpy(main.candidate.image).to(self.reader.device)
+            answer["contributions"] = contributions(self.net, image, main.digit).tolist()
+        return answer
 
 
 def contributions(net: torch.nn.Module, image: Tensor, digit: int) -> Tensor:

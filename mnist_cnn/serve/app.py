@@ -20,14 +20,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mnist_cnn import __version__
 from mnist_cnn.checkpoints.files import read_checkpoint
 from mnist_cnn.digits.decode import FORMATS
-from mnist_cnn.digits.normalise import SIDE
+from mnist_cnn.digits.mnist_form import SIDE
 from mnist_cnn.serve import metrics
 from mnist_cnn.serve.api import Answer, Digits, Question
 from mnist_cnn.serve.batching import Batches
 from mnist_cnn.serve.limits import Limits
-from mnist_cnn.serve.reading import read_pixels
+from mnist_cnn.serve.reading import read_candidates
 from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.predict import device
+from mnist_cnn.use.reading import Reader
 
 PAGE = Path(str(files("mnist_cnn.serve") / "page"))
 DOCS = Path(fastapi_offline.__file__).parent / "static"
@@ -73,7 +74,8 @@ def make_app(
         UserError: If the checkpoint or the accelerator cannot be used.
     """
     model, facts = load_classifier(checkpoint)
-    model = model.to(device(accelerator))
+    reader = Reader(model, is_mnist=facts["dataset"] == "MNIST")
+    reader.to(device(accelerator)).eval()
     described = {"checkpoint": Path(checkpoint).name, "version": __version__}
     described |= measured(read_checkpoint(checkpoint)) | facts
     app = FastAPI(
@@ -97,8 +99,8 @@ def make_app(
     app.add_middleware(metrics.Metrics)
     _add_api(
         app,
-        Batches(Digits(model), max_batch_size, batch_timeout),
-        {"model": described, "server": {"device": str(model.device), "timeout": timeout}},
+        Batches(Digits(reader), max_batch_size, batch_timeout),
+        {"model": described, "server": {"device": str(reader.device), "timeout": timeout}},
         [Depends(_keyed(api_key))] if api_key else [],
     )
     _add_pages(app)
@@ -149,7 +151,7 @@ def _add_api(
         "/predict",
         dependencies=key,
         response_model=Answer,
-        summary="Recognise a digit",
+        summary="Read a digit, or a number",
         description=f"A picture ({', '.join(FORMATS)}; any size, dark on light or light on dark), "
         f"or {SIDE} x {SIDE} bytes that are used as they are.",
         openapi_extra={"requestBody": {"required": True, "content": _contents()}},
@@ -162,7 +164,7 @@ def _add_api(
             bool, Query(description="answer with what each pixel contributed")
         ] = False,
     ) -> Response:
-        question = Question(await read_pixels(request), pixels, contributions)
+        question = Question(await read_candidates(request), pixels, contributions)
         # Not the answer itself, which FastAPI would check once more: a tenth of the time.
         return JSONResponse(await batches.ask(question))
 

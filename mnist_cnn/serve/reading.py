@@ -1,4 +1,4 @@
-"""From an HTTP request to the 28×28 bytes that the network sees, or to a 4xx that says why not.
+"""From an HTTP request to what in its picture may be digits, or to a 4xx that says why not.
 
 Here and not where batches are computed, of which one bad picture would spoil the whole.
 """
@@ -15,30 +15,32 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import anyio
+import numpy as np
 from fastapi import HTTPException, Request
 from pydantic_core import from_json
 from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from mnist_cnn.digits.decode import PictureError, open_pictures
-from mnist_cnn.digits.normalise import SIDE, normalise
+from mnist_cnn.digits.find import Candidate, find_digits
+from mnist_cnn.digits.mnist_form import SIDE
 
 logger = logging.getLogger(__name__)
 #: What a data URL (RFC 2397) has in front of the base64, such as a canvas gives it.
 DATA_URL = re.compile(r"\s*data:[^,]*;base64,", re.IGNORECASE)
 
 
-async def read_pixels(request: Request) -> bytes:
+async def read_candidates(request: Request) -> list[Candidate]:
     """Read the picture of a request to ``/predict``.
 
     Returns:
-        28·28 bytes, ink bright on dark.
+        At least one.
 
     Raises:
         HTTPException: 4xx, with the reason, if there is no picture of a digit in it.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    image: bytes | Picture
+    image: list[Candidate] | Picture
     try:
         if kind == "multipart/form-data":
             image = await _uploaded(request)
@@ -50,7 +52,7 @@ async def read_pixels(request: Request) -> bytes:
         raise HTTPException(400, "the client left before its request was complete") from None
     if isinstance(image, Picture):
         image = await anyio.to_thread.run_sync(
-            _pixels_of,
+            _candidates_of,
             image.content,
             request.app.state.max_pixels,
             limiter=_decoders(),
@@ -78,7 +80,7 @@ async def _uploaded(request: Request) -> Picture:
     return Picture(await file.read())
 
 
-def _from_json(body: bytes) -> bytes | Picture:
+def _from_json(body: bytes) -> list[Candidate] | Picture:
     try:
         document = from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -88,7 +90,7 @@ def _from_json(body: bytes) -> bytes | Picture:
             422, 'give {"image": "<base64>"} or {"pixels": [28 rows of 28 numbers]}'
         )
     if "pixels" in document:
-        return _pixel_bytes(document["pixels"])
+        return [_as_it_is(document["pixels"])]
     try:
         text = document["image"]
         if url := DATA_URL.match(text):
@@ -100,7 +102,7 @@ def _from_json(body: bytes) -> bytes | Picture:
         ) from None
 
 
-def _pixel_bytes(rows: Any) -> bytes:
+def _as_it_is(rows: Any) -> Candidate:
     """Check that `rows` is 28×28 whole numbers from 0 to 255, and not all of them 0."""
     if not _are_lists([rows]) or not _are_lists(rows):
         raise HTTPException(422, f"pixels must be {SIDE} rows of {SIDE} numbers")
@@ -113,7 +115,8 @@ def _pixel_bytes(rows: Any) -> bytes:
         ) from None
     if not any(pixels):
         raise HTTPException(422, "pixels shows no ink: all are 0")
-    return pixels
+    image = np.frombuffer(pixels, np.uint8).reshape(SIDE, SIDE)
+    return Candidate(0, 0, 1, image, (0, 0, SIDE, SIDE), 1.0)
 
 
 def _are_lists(values: list[Any]) -> bool:
@@ -121,9 +124,9 @@ def _are_lists(values: list[Any]) -> bool:
     return set(map(type, values)) == {list} and set(map(len, values)) == {SIDE}
 
 
-def _pixels_of(content: bytes, max_pixels: int) -> bytes:
+def _candidates_of(content: bytes, max_pixels: int) -> list[Candidate]:
     try:
-        return normalise(open_pictures(content, max_pixels)[0]).numpy().tobytes()
+        return find_digits(open_pictures(content, max_pixels)[0])
     except PictureError as error:
         raise HTTPException(422, f"the image {error}") from None
     except Exception as error:  # no picture may do this: ours to mend, and its sender's to know

@@ -5,21 +5,23 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from rich.console import Console
+from rich.progress import track
 
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.digits.files import Page, find_files, read_files
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.mnist_files import class_names
 from mnist_cnn.paths import user_path
-from mnist_cnn.use.classifier import Probabilities, load_classifier
+from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.former_predict import PICTURES, todays
+from mnist_cnn.use.reading import Reader, Reading
 from mnist_cnn.use.tables import check_place, write_table
 
 SHOWN = 50  # rows of the table in the terminal
@@ -59,37 +61,31 @@ def main(arguments: Sequence[str]) -> None:
         check_place("--out", given.out)
     model, facts = load_classifier(given.ckpt_path)
     names = [] if facts["dataset"] == "MNIST" else class_names(facts["dataset"])
-    classify = Probabilities(model)
-    classify.to(device(given.accelerator or "auto"))
-    if given.test_shifts is not None:
-        classify.test_shifts = given.test_shifts
+    reader = Reader(model, is_mnist=not names, test_shifts=given.test_shifts)
+    reader.to(device(given.accelerator or "auto"))
     pages: list[Page] = []
     failed: list[Page] = []
-    answers: list[Tensor] = []
-    for batch in _batches(read_files(find_files(given.pictures))):
-        failed += [page for page in batch if page.image is None]
-        images = [page.image for page in batch if page.image is not None]
-        pages += [page for page in batch if page.image is not None]
-        if images:
-            answers.append(predict(classify, torch.from_numpy(np.stack(images))))
+    readings: list[Reading] = []
+    files = find_files(given.pictures)
+    for batch in _batches(_shown(read_files(files), len(files))):
+        failed += [page for page in batch if not page.candidates]
+        usable = [page for page in batch if page.candidates]
+        pages += usable
+        if usable:
+            readings += reader.read([page.candidates for page in usable])
     for page in failed:
         print(f"error: {page.name} {page.failure}", file=sys.stderr)
     if not pages:
         raise UserError(f"none of {len(failed)} pictures can be used")
-    probabilities = torch.cat(answers)
-    print(*_table(pages, probabilities, names), sep="\n")
+    print(*_table(pages, readings, names), sep="\n")
     if given.out is not None:
         keys = [{"file": page.file, "page": page.page} for page in pages]
-        write_table(Path(given.out), keys, probabilities, names)
+        probabilities = torch.tensor([reading.main.probabilities for reading in readings])
+        more = [] if names else [_more(reading) for reading in readings]
+        write_table(Path(given.out), keys, probabilities, names, more)
         print(f"{len(pages)} predictions: {given.out}")
     if failed:
         sys.exit(SOME_FAILED)
-
-
-def predict(classify: Probabilities, images: Tensor) -> Tensor:
-    """Probabilities (B, 10), on the CPU, of images (B, 28, 28) uint8."""
-    with torch.inference_mode():
-        return classify(images.to(next(classify.parameters()).device)).cpu()
 
 
 def device(accelerator: str) -> torch.device:
@@ -153,23 +149,43 @@ def _parser(pictures: str = "+") -> argparse.ArgumentParser:
     return parser
 
 
-def _batches(pages: Iterator[Page]) -> Iterator[list[Page]]:
-    while batch := list(islice(pages, BATCH)):
+def _shown(pages: Iterator[Page], files: int) -> Iterable[Page]:
+    """The pages, with a progress bar on a terminal while they are read."""
+    terminal = Console(stderr=True)
+    hidden = not terminal.is_terminal
+    return track(pages, "Reading", files, console=terminal, transient=True, disable=hidden)
+
+
+def _batches(pages: Iterable[Page]) -> Iterator[list[Page]]:
+    left = iter(pages)
+    while batch := list(islice(left, BATCH)):
         yield batch
 
 
-def _table(pages: list[Page], probabilities: Tensor, class_names: list[str]) -> list[str]:
+def _more(reading: Reading) -> dict[str, Any]:
+    """What a row of the table says beside the digit that is most like ink."""
+    digits = [
+        {"digit": digit.digit, "confidence": round(digit.confidence, 6), "box": digit.box}
+        for digit in reading.digits
+    ]
+    return {"number": reading.number, "doubt": reading.doubt, "digits": digits}
+
+
+def _table(pages: list[Page], readings: list[Reading], class_names: list[str]) -> list[str]:
     """Lines for the terminal; without names of the classes where they are the digits."""
     names = [page.name for page in pages[:SHOWN]]
     width = max(len(name) for name in names)
-    classes = "".join(f"{digit:7}" for digit in range(probabilities.shape[1]))
-    named = "  class" if class_names else ""
-    lines = [f"{'file':{width}}  digit  confidence{classes}{named}"]
-    for name, row in zip(names, probabilities, strict=False):
-        figures = "".join(f"{p:7.3f}" for p in row.tolist())
-        digit = int(row.argmax())
-        named = f"  {class_names[digit]}" if class_names else ""
-        lines.append(f"{name:{width}}  {digit:5}  {float(row.max()):10.4f}{figures}{named}")
+    wide = max(len("number"), *(len(reading.number) for reading in readings[:SHOWN]))
+    classes = "".join(f"{digit:7}" for digit in range(len(readings[0].main.probabilities)))
+    more = "  class" if class_names else f"  {'number':>{wide}}  doubt"
+    lines = [f"{'file':{width}}  digit  confidence{classes}{more}"]
+    for name, reading in zip(names, readings, strict=False):
+        main = reading.main
+        figures = "".join(f"{p:7.3f}" for p in main.probabilities)
+        more = f"{reading.number:>{wide}}  {reading.doubt}"
+        named = class_names[main.digit] if class_names else more
+        line = f"{name:{width}}  {main.digit:5}  {main.confidence:10.4f}{figures}  {named}"
+        lines.append(line.rstrip())
     if len(pages) > SHOWN:
         lines.append(f"... and {len(pages) - SHOWN} more: --out FILE has them all")
     return lines

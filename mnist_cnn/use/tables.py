@@ -47,7 +47,13 @@ def check_place(flag: str, path: str) -> None:
         raise UserError(f"{flag} {unwritable(Path(path), error)}") from error
 
 
-def write_table(path: Path, keys: Keys, probabilities: Tensor, names: Sequence[str] = ()) -> None:
+def write_table(
+    path: Path,
+    keys: Keys,
+    probabilities: Tensor,
+    names: Sequence[str] = (),
+    more: Sequence[dict[str, Any]] = (),
+) -> None:
     """Write a row for each prediction: what names it, digit, confidence, ten probabilities.
 
     Args:
@@ -55,6 +61,7 @@ def write_table(path: Path, keys: Keys, probabilities: Tensor, names: Sequence[s
         keys: What names each of N rows; the same names in all.
         probabilities: (N, 10).
         names: Of the classes, for a column of their own: not those of digits.
+        more: What else to say of each row, in the same columns; lists have room in JSON only.
 
     Raises:
         UnwritableError: If the file cannot be written.
@@ -62,25 +69,29 @@ def write_table(path: Path, keys: Keys, probabilities: Tensor, names: Sequence[s
     if names:
         answers = probabilities.argmax(dim=1).tolist()
         keys = [key | {"class": names[i]} for key, i in zip(keys, answers, strict=True)]
-    text = (_json if path.suffix.lower() == ".json" else _csv)(keys, probabilities)
+    more = more or [{}] * len(keys)
+    text = (_json if path.suffix.lower() == ".json" else _csv)(keys, probabilities, more)
     write_whole(path, text.encode("utf-8", errors=NO_TEXT))
 
 
-def _csv(keys: Keys, probabilities: Tensor) -> str:
+def _csv(keys: Keys, probabilities: Tensor, more: Sequence[dict[str, Any]]) -> str:
     text = io.StringIO(newline="")
     table = csv.writer(text)
     classes = [f"p{digit}" for digit in range(probabilities.shape[1])]
-    table.writerow([*keys[0], "digit", "confidence", *classes])
-    for key, row in zip(keys, probabilities, strict=True):
-        figures = (f"{p:.6f}" for p in row.tolist())
-        table.writerow([*key.values(), int(row.argmax()), f"{float(row.max()):.6f}", *figures])
+    added = [name for name, value in more[0].items() if not isinstance(value, list)]
+    table.writerow([*keys[0], "digit", "confidence", *classes, *added])
+    for key, row, others in zip(keys, probabilities, more, strict=True):
+        answer = [int(row.argmax()), f"{float(row.max()):.6f}"]
+        figures = [f"{p:.6f}" for p in row.tolist()]
+        table.writerow([*key.values(), *answer, *figures, *(others[name] for name in added)])
     return text.getvalue()
 
 
-def _json(keys: Keys, probabilities: Tensor) -> str:
+def _json(keys: Keys, probabilities: Tensor, more: Sequence[dict[str, Any]]) -> str:
     rows = []
-    for key, row in zip(keys, probabilities, strict=True):
+    for key, row, others in zip(keys, probabilities, more, strict=True):
         figures = [round(p, 6) for p in row.tolist()]
         answer = {"digit": int(row.argmax()), "confidence": max(figures)}
-        rows.append(json.dumps(key | answer | {"probabilities": figures}, ensure_ascii=False))
+        whole = key | answer | {"probabilities": figures} | others
+        rows.append(json.dumps(whole, ensure_ascii=False))
     return "[\n" + ",\n".join(rows) + "\n]\n"

@@ -5,6 +5,7 @@ Letters of the shapes: H and W pixels. Ink is the share of a pixel that it cover
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import math
@@ -12,15 +13,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
-from torch import Tensor
 
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.decode import PictureError
-from mnist_cnn.digits.normalise import normalise
+from mnist_cnn.digits.find import find_digits
+from mnist_cnn.use.reading import Reader
 
 Array = NDArray[np.float64]
 Random = np.random.Generator
@@ -281,6 +281,70 @@ def in_frame(ink: Array, rng: Random) -> Image.Image:
     return drawn(np.pad(framed, 12))
 
 
+def tilted(ink: Array, rng: Random) -> Image.Image:
+    """A photograph of a sheet that lies on a table turned by up to 25°."""
+    angle = rng.uniform(-25, 25)
+    both = [Image.fromarray(np.pad(plane, 20).astype(np.float32)) for plane in (ink, 0 * ink + 1)]
+    turned = [np.asarray(plane.rotate(angle, Image.Resampling.BICUBIC, True)) for plane in both]
+    ink, paper = (np.pad(plane, 40).astype(np.float64).clip(0, 1) for plane in turned)
+    return photographed(ink, rng, paper=paper)
+
+
+def broken(ink: Array, rng: Random) -> Image.Image:
+    """A stroke of white through the digit, in any direction, as wide as half a pen."""
+    y, x = np.indices(ink.shape)
+    rows, columns = np.nonzero(ink > 0.5)
+    angle, tall = rng.uniform(0, math.pi), np.ptp(rows)
+    off = (x - columns.mean()) * math.cos(angle) + (y - rows.mean()) * math.sin(angle)
+    off -= rng.uniform(-0.2, 0.2) * tall
+    return drawn(np.where(np.abs(off) < PEN * tall / 4, 0, ink))
+
+
+def on_coloured_ground(ink: Array, rng: Random) -> Image.Image:
+    """Any dark ink on a ground that goes from one bright colour to another."""
+    one, other = rng.uniform(0.35, 0.95, (2, 3))
+    y, x = (axis / side for axis, side in zip(np.indices(ink.shape), ink.shape, strict=True))
+    angle = rng.uniform(0, 2 * math.pi)
+    share = (0.5 + 0.5 * np.cos(angle) * (2 * x - 1) + 0.5 * np.sin(angle) * (2 * y - 1)) / 1.5
+    ground = one + share.clip(0, 1)[..., None] * (other - one)
+    picture = ground + ink[..., None] * (rng.uniform(0, 0.25, 3) - ground)
+    return jpeg(picture + 0.01 * rng.normal(size=picture.shape), 85)
+
+
+def on_checked_page(ink: Array, rng: Random) -> Image.Image:
+    """Thin strokes on a page with faint lines, as programs for notes have them."""
+    pitch = int(rng.integers(14, 34))
+    page = np.ones((*ink.shape, 3))
+    page[::pitch], page[:, ::pitch] = 0.88, 0.88
+    colour = rng.uniform(0, 0.4, 3)
+    return Image.fromarray(_bytes(page + ink[..., None] * (colour - page)))
+
+
+def screenshot(ink: Array, rng: Random) -> Image.Image:
+    """A window with a title, buttons, and the digit on its canvas."""
+    height, width = ink.shape
+    window = Image.new("RGB", (width + 40, height + 110), (238, 238, 238))
+    draw = ImageDraw.Draw(window)
+    draw.rectangle((0, 0, window.width, 30), fill=(40, 70, 130) if rng.random() < 0.5 else "white")
+    draw.text((12, 9), "Untitled - Drawing", fill="black")
+    for left in range(20, width - 60, 110):
+        draw.rectangle((left, height + 68, left + 90, height + 98), "gainsboro", "gray")
+        draw.text((left + 20, height + 77), "Button", fill="black")
+    window.paste(drawn(ink), (20, 50))
+    draw.rectangle((19, 49, width + 20, height + 50), outline="gray")
+    return window
+
+
+def shrunk(ink: Array, side: int) -> Image.Image:
+    """A picture of so few pixels, which the digit fills."""
+    rows, columns = np.nonzero(ink > 0.5)
+    ink = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    longer = max(ink.shape)
+    missing = [longer * 1.15 - length for length in ink.shape]
+    ink = np.pad(ink, [(int(pixels / 2), int(pixels / 2)) for pixels in missing])
+    return drawn(ink).resize((side, side), Image.Resampling.BOX)
+
+
 #: What each row of the table shows: pen, and how the picture comes about.
 ROWS: dict[str, tuple[float, Scene]] = {
     "black on white": (PEN, lambda ink, rng: drawn(ink)),
@@ -308,18 +372,52 @@ ROWS: dict[str, tuple[float, Scene]] = {
     "photograph, checked paper": (PEN, on_checked_paper),
     "photograph of a sheet on a table": (PEN, on_a_table),
     "blackboard": (PEN, blackboard),
+    "photograph of a sheet, tilted up to 25°": (PEN, tilted),
+    "one thin line": (0.025, lambda ink, rng: drawn(ink)),
+    "broken by a white line": (PEN, broken),
+    "coloured ground, uneven light": (PEN, on_coloured_ground),
+    "checked page of a program for notes": (0.04, on_checked_page),
+    "screenshot of a drawing program": (PEN, screenshot),
+    "12 × 12 pixels": (PEN, lambda ink, rng: shrunk(ink, 12)),
+    "8 × 8 pixels": (PEN, lambda ink, rng: shrunk(ink, 8)),
 }
 
 
-def pictures(row: str, count: int, seed: int = 0) -> Iterator[tuple[Image.Image, int]]:
-    """Pictures of a row of the table, with their digits."""
-    pen, scene = ROWS[row]
+#: The same of numbers: how many digits.
+NUMBERS: dict[str, tuple[int, Scene]] = {
+    "two digits": (2, lambda ink, rng: drawn(ink)),
+    "four digits": (4, lambda ink, rng: drawn(ink)),
+    "four digits, photograph": (4, photographed),
+}
+
+
+def pictures(row: str, count: int, seed: int = 0) -> Iterator[tuple[Image.Image, str]]:
+    """Pictures of a row of the table, with the number that each shows."""
     rng = np.random.default_rng(seed)
     for index in range(count):
-        yield scene(handwritten(index % 10, rng, SIZE, pen), rng), index % 10
+        if row in NUMBERS:
+            digits, scene = NUMBERS[row]
+            number = [int(digit) for digit in rng.integers(0, 10, digits)]
+            yield scene(side_by_side(number, rng), rng), "".join(map(str, number))
+        else:
+            pen, scene = ROWS[row]
+            yield scene(handwritten(index % 10, rng, SIZE, pen), rng), str(index % 10)
 
 
-def enlarged(data: MNISTDataModule, count: int, seed: int = 0) -> Iterator[tuple[Image.Image, int]]:
+def side_by_side(number: list[int], rng: Random) -> Array:
+    """The ink of several digits in a row, with space between them as people leave it."""
+    height = 240
+    columns = [np.zeros((height, 60))]
+    for digit in number:
+        ink = handwritten(digit, rng, (200, height), PEN)
+        rows, across = (np.flatnonzero(ink.any(axis=axis)) for axis in (1, 0))
+        ink = np.roll(ink, height // 2 - int(rows.mean()) + int(rng.integers(-9, 10)), axis=0)
+        gap = np.zeros((height, int(rng.integers(12, 40))))
+        columns += [ink[:, across[0] : across[-1] + 1], gap]
+    return np.hstack([*columns, np.zeros((height, 60))])
+
+
+def enlarged(data: MNISTDataModule, count: int, seed: int = 0) -> Iterator[tuple[Image.Image, str]]:
     """MNIST's test digits inverted, enlarged 7 times, off centre on white."""
     rng = np.random.default_rng(seed)
     for image, label in zip(
@@ -328,20 +426,17 @@ def enlarged(data: MNISTDataModule, count: int, seed: int = 0) -> Iterator[tuple
         digit = Image.fromarray(255 - image.numpy()).resize((196, 196), Image.Resampling.BICUBIC)
         picture = Image.new("L", (400, 300), 255)
         picture.paste(digit, (int(rng.integers(0, 204)), int(rng.integers(0, 104))))
-        yield picture, int(label)
+        yield picture, str(int(label))
 
 
-def share_right(
-    pictures: Iterable[tuple[Image.Image, int]], predict: Callable[[Tensor], Tensor]
-) -> float:
-    """The share of pictures whose digit is found; a picture that cannot be used counts as wrong."""
-    images, labels, unusable = [], [], 0
-    for picture, label in pictures:
-        try:
-            images.append(normalise(picture))
-            labels.append(label)
-        except PictureError:
-            unusable += 1
-    with torch.inference_mode():
-        answers = torch.cat([predict(b) for b in torch.stack(images).split(500)]).argmax(dim=1)
-    return int((answers == torch.tensor(labels)).sum()) / (len(labels) + unusable)
+def share_right(pictures: Iterable[tuple[Image.Image, str]], reader: Reader) -> float:
+    """The share of pictures whose number is read; one that cannot be used counts as wrong."""
+    right = count = 0
+    for picture, number in pictures:
+        count += 1
+        with contextlib.suppress(PictureError):
+            (reading,) = reader.read([find_digits(picture)])
+            # That it is doubted is said beside the digit.
+            digits = reading.number or str(reading.main.digit)
+            right += digits == number
+    return right / count

@@ -22,7 +22,9 @@ async function ask() {
       if (!pad.isReadable) continue;
       const answer = await predict(await pad.blob(), explaining);
       showProblem("");
-      if (pad.isReadable) showAnswer(answer); // not cleared meanwhile
+      if (!pad.isReadable) continue; // cleared meanwhile
+      showAnswer(answer);
+      if (!stale) pad.mark(answer.number.length > 1 ? answer.digits : []);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       showAnswer(null);
@@ -36,11 +38,19 @@ function changed() {
   $("hint").classList.toggle("gone", !pad.isEmpty);
   $("undo").disabled = !pad.canUndo;
   $("clear").disabled = pad.isEmpty;
+  crop(false);
+  $("crop").hidden = !pad.hasPicture;
   if (!pad.isReadable) {
     showAnswer(null);
     showProblem("");
   }
   ask();
+}
+
+// Whether dragging on the pad cuts out a part of the picture.
+function crop(cropping) {
+  pad.cropping = cropping;
+  $("crop").setAttribute("aria-pressed", cropping);
 }
 
 async function open(file) {
@@ -60,11 +70,16 @@ $("clear").addEventListener("click", () => {
   pad.clear();
   canvas.focus();
 });
-$("choose").addEventListener("click", () => $("file").click());
-$("file").addEventListener("change", (event) => {
-  open(event.target.files[0]);
-  event.target.value = ""; // so that the same file can be chosen again
-});
+$("crop").addEventListener("click", () => crop(!pad.cropping));
+for (const [button, input] of [["choose", "file"], ["camera", "photo"]]) {
+  $(button).addEventListener("click", () => $(input).click());
+  $(input).addEventListener("change", (event) => {
+    open(event.target.files[0]);
+    event.target.value = ""; // so that the same file can be chosen again
+  });
+}
+// A telephone has a camera at hand; elsewhere `capture` opens a file.
+$("camera").hidden = !matchMedia("(pointer: coarse)").matches;
 $("explain").addEventListener("click", () => {
   explaining = !explaining;
   $("explain").setAttribute("aria-pressed", explaining);

@@ -5,6 +5,7 @@ const EMPTY = { picture: null, file: null, strokes: [] };
 const PEN = 0.07; // width of a stroke, in sides of the pad
 const SENT = 280; // pixels of the side of what is sent
 const STEP = 0.02; // of the pad's side, for an arrow key
+const LEAST = 0.04; // of the pad's side, for a part of a picture that is cut out
 
 export class Pad {
   // onChange() is called after each change, also in the middle of a stroke.
@@ -15,6 +16,9 @@ export class Pad {
     this.history = [];
     this.pointer = null; // id of the pointer that is drawing
     this.pen = { x: 0.5, y: 0.3, down: false, shown: false }; // of the keyboard
+    this.boxes = []; // of the digits that were read, [left, top, right, bottom] in what was sent
+    this.cropping = false; // whether dragging cuts out a part of the picture
+    this.cut = null; // the corners of that part, while it is dragged
     canvas.addEventListener("pointerdown", (event) => this.start(event));
     canvas.addEventListener("pointermove", (event) => this.move(event));
     for (const end of ["pointerup", "pointercancel"]) {
@@ -37,6 +41,16 @@ export class Pad {
 
   get canUndo() {
     return this.history.length > 0;
+  }
+
+  get hasPicture() {
+    return Boolean(this.scene.picture);
+  }
+
+  // Show where digits were read: {digit, box} of each.
+  mark(digits) {
+    this.boxes = digits;
+    this.paint();
   }
 
   undo() {
@@ -82,6 +96,7 @@ export class Pad {
 
   show(scene) {
     this.scene = scene;
+    this.boxes = [];
     this.paint();
     this.onChange();
   }
@@ -93,17 +108,45 @@ export class Pad {
     this.pointer = event.pointerId;
     this.canvas.setPointerCapture(event.pointerId);
     this.showPen(false);
-    this.begin(this.place(event));
+    if (this.cropping) this.cut = [this.place(event), this.place(event)];
+    else this.begin(this.place(event));
   }
 
   move(event) {
     if (event.pointerId !== this.pointer) return;
+    if (this.cut) {
+      this.cut[1] = this.place(event);
+      return this.paint();
+    }
     const events = event.getCoalescedEvents?.() ?? [];
     this.extend((events.length ? events : [event]).map((e) => this.place(e)));
   }
 
-  end(event) {
-    if (event.pointerId === this.pointer) this.pointer = null;
+  async end(event) {
+    if (event.pointerId !== this.pointer) return;
+    this.pointer = null;
+    const cut = this.cut;
+    this.cut = null;
+    if (cut && event.type === "pointerup") await this.crop(...cut);
+    else if (cut) this.paint();
+  }
+
+  // Cut out a part of the picture, given by two of its corners on the pad.
+  async crop(one, other) {
+    const { picture } = this.scene;
+    const { left, top, scale } = frame(picture, 1);
+    const pixels = ([x, y]) => [
+      Math.min(picture.width, Math.max(0, (x - left) / scale)),
+      Math.min(picture.height, Math.max(0, (y - top) / scale)),
+    ];
+    const [[x1, y1], [x2, y2]] = [pixels(one), pixels(other)];
+    const [width, height] = [Math.abs(x2 - x1), Math.abs(y2 - y1)].map(Math.round);
+    if (Math.min(width, height) * scale < LEAST) return this.paint();
+    const canvas = Object.assign(document.createElement("canvas"), { width, height });
+    canvas.getContext("2d").drawImage(picture, -Math.min(x1, x2), -Math.min(y1, y2));
+    const file = await new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+    this.cropping = false;
+    await this.open(file);
   }
 
   place(event) {
@@ -157,13 +200,26 @@ export class Pad {
     const style = getComputedStyle(this.canvas);
     context.clearRect(0, 0, side, side);
     const { picture, strokes } = this.scene;
+    const { left, top, scale } = picture ? frame(picture, side) : { left: 0, top: 0, scale: side / SENT };
     if (picture) {
-      const scale = Math.min(side / picture.width, side / picture.height);
-      const [width, height] = [picture.width * scale, picture.height * scale];
       context.imageSmoothingEnabled = scale < 4;
-      context.drawImage(picture, (side - width) / 2, (side - height) / 2, width, height);
+      context.drawImage(picture, left, top, picture.width * scale, picture.height * scale);
     }
     drawStrokes(context, strokes, side, style.color);
+    context.strokeStyle = context.fillStyle = style.getPropertyValue("--accent");
+    context.lineWidth = 3;
+    context.font = `600 ${side / 24}px system-ui, sans-serif`;
+    for (const { digit, box } of this.boxes) {
+      const [x1, y1, x2, y2] = box.map((place, i) => (i % 2 ? top : left) + place * scale);
+      context.strokeRect(x1 - 4, y1 - 4, x2 - x1 + 8, y2 - y1 + 8);
+      context.fillText(digit, x1 - 3, y1 - 10 > side / 24 ? y1 - 10 : y2 + side / 20);
+    }
+    if (this.cut) {
+      const [[x1, y1], [x2, y2]] = this.cut.map((corner) => corner.map((place) => place * side));
+      context.setLineDash([9, 7]);
+      context.strokeRect(x1, y1, x2 - x1, y2 - y1);
+      context.setLineDash([]);
+    }
     if (this.pen.shown) {
       context.beginPath();
       context.arc(this.pen.x * side, this.pen.y * side, (PEN * side) / 2 + 5, 0, 2 * Math.PI);
@@ -174,6 +230,12 @@ export class Pad {
       context.setLineDash([]);
     }
   }
+}
+
+// Where a picture lies in a square, as large as it can be, and how many times its size it has.
+function frame({ width, height }, side) {
+  const scale = Math.min(side / width, side / height);
+  return { left: (side - width * scale) / 2, top: (side - height * scale) / 2, scale };
 }
 
 // Smooth curves: through the middles between the points, which pull them.

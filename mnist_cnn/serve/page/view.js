@@ -28,11 +28,21 @@ export function say(text, delay = SPOKEN_AFTER) {
   speaking = setTimeout(() => ($("status").textContent = text), delay);
 }
 
+// What an answer says in a few words.
+function summed(answer) {
+  if (!answer) return "nothing drawn yet";
+  if (!answer.number) return `this ${answer.doubt}`;
+  const least = Math.min(...answer.digits.map((digit) => digit.confidence));
+  const sure = `${percent.format(least)} sure`;
+  return answer.doubt ? `${sure}: ${answer.doubt}` : sure;
+}
+
 // Show an answer of the API's; null: nothing is drawn.
 export function showAnswer(answer) {
-  document.querySelector(".reading").classList.toggle("empty", !answer);
-  $("digit").textContent = answer ? answer.digit : "?";
-  $("confidence").textContent = answer ? `${percent.format(answer.confidence)} sure` : "nothing drawn yet";
+  document.querySelector(".reading").classList.toggle("empty", !answer?.number);
+  $("digit").textContent = answer?.number || "?";
+  $("digit").style.setProperty("--length", Math.max(1, answer?.number.length ?? 1));
+  $("confidence").textContent = summed(answer);
   bars.forEach((bar, digit) => {
     const share = answer?.probabilities[digit] ?? 0;
     bar.classList.toggle("top", answer?.digit === digit);
@@ -41,7 +51,7 @@ export function showAnswer(answer) {
   });
   showSeen(answer);
   showContributions(answer);
-  say(answer ? `${answer.digit}, ${percent.format(answer.confidence)} sure` : "Nothing drawn");
+  say(answer ? [answer.number, summed(answer)].filter(Boolean).join(", ") : "Nothing drawn");
 }
 
 function showSeen(answer) {

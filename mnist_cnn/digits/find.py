@@ -1,0 +1,137 @@
+"""Where in a picture digits may be, each in MNIST's own form.
+
+Letters of the shapes: H and W pixels of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink
+from mnist_cnn.digits.decode import REDUCED, PictureError
+from mnist_cnn.digits.grey import grey
+from mnist_cnn.digits.ink import NoInkError, find_ink
+from mnist_cnn.digits.lines import Piece, find_lines
+from mnist_cnn.digits.mnist_form import in_mnist_form, ready
+from mnist_cnn.digits.paper import find_sheet
+from mnist_cnn.digits.view import Array, Box, View
+
+WORK_SIDE = 224  # pixels of the longer side at which ink is looked for
+PAGE_SIDE = 1600  # at most, where there are many digits
+TINY = 28  # pixels of the longer side: less is enlarged to twice that, so that strokes have edges
+LOOKS = 4  # how often a picture is looked at closer
+SMALL = 3  # 1/3 of WORK_SIDE: a digit that is smaller is looked at closer,
+CLOSER = 1.5  # if the picture has more than so many times as many pixels a side
+FULL_INK = 80  # percentile of the depth of a digit's ink that becomes 1: the middle of its strokes
+
+
+class Candidate(NamedTuple):
+    """What may be a digit: some atoms in a row of a line of writing."""
+
+    line: int
+    start: int  # the first of its atoms, counted in its line
+    stop: int  # after the last
+    image: NDArray[np.uint8]  # (28, 28), ink bright on dark
+    box: Box  # left, top, right, bottom in the picture, as it came
+    likely: float  # how much like a digit's ink it is, by its edges and its place
+
+
+def find_digits(picture: Image.Image) -> list[Candidate]:
+    """All that may be digits in a picture; which of them are is for a net to say.
+
+    Args:
+        picture: Any mode and size, dark on light or light on dark.
+
+    Returns:
+        At least one, in reading order. Candidates of a line that share atoms exclude each other.
+
+    Raises:
+        PictureError: If no ink is seen.
+    """
+    whole = ready(picture)
+    everything = (0, 0, *picture.size)
+    if whole is not None and ndimage.label(whole, structure=EIGHT_CONNECTED)[1] == 1:
+        return [Candidate(0, 0, 1, whole, everything, 1.0)]
+    try:
+        found = look(seen_whole(picture))
+    except NoInkError as error:
+        raise PictureError(str(error)) from None
+    if whole is None:
+        return found
+    # As it came, or its parts.
+    parts = [candidate for candidate in found if candidate.line == 0]
+    atoms = max(candidate.stop for candidate in parts)
+    parts = [candidate for candidate in parts if candidate.stop - candidate.start < atoms]
+    return [Candidate(0, 0, atoms, whole, everything, 1.0), *parts]
+
+
+def likeliest(candidates: Sequence[Candidate]) -> Candidate:
+    """The one that is most like a digit's ink, and of those of the same ink the whole."""
+    return max(candidates, key=lambda c: (c.likely, c.stop - c.start))
+
+
+def seen_whole(picture: Image.Image) -> View:
+    """All of a picture, which may have been made smaller while it was decoded."""
+    values = grey(picture)
+    scale = picture.info.get(REDUCED, 1) * picture.width / values.shape[1]
+    return View(values, np.diag([scale, scale, 1.0]))
+
+
+def look(view: View) -> list[Candidate]:
+    """Look, and look closer, at what is on a sheet or is small."""
+    side = WORK_SIDE
+    for looks in reversed(range(LOOKS)):
+        at_hand = max(view.values.shape)
+        tiny = at_hand < TINY
+        closer = view.resized(2 * TINY if tiny else min(side, at_hand))
+        try:
+            seen, ink = closer, find_ink(closer.values, tiny=tiny)
+        except NoInkError:
+            if looks == LOOKS - 1:
+                raise
+            break  # it was no sheet: what was seen before counts
+        if not looks:
+            break
+        scale = at_hand / max(seen.values.shape)
+        if (sheet := find_sheet(seen.values, ink)) is not None:
+            view = view.straightened(scale * sheet)
+            continue
+        boxes = [segment.piece.box for line in find_lines(ink) for segment in line]
+        size = float(np.median([max(b[2] - b[0], b[3] - b[1]) for b in boxes]))
+        if scale <= CLOSER or size >= WORK_SIDE / SMALL:
+            break
+        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        margin = size / 2 + 1  # shows some background
+        near = np.array([min(lefts), min(tops), max(rights), max(bottoms)])
+        left, top, right, bottom = np.round(scale * (near + margin * np.array([-1, -1, 1, 1])))
+        view = view.cropped((int(left), int(top), int(right), int(bottom)))
+        extent = max(view.values.shape) / scale
+        side = round(np.clip(extent / size * WORK_SIDE / SMALL, WORK_SIDE, PAGE_SIDE))
+    return [
+        Candidate(
+            number,
+            segment.start,
+            segment.stop,
+            in_mnist_form(cut_out(segment.piece, ink)),
+            seen.in_picture(segment.piece.box),
+            segment.piece.score,
+        )
+        for number, line in enumerate(find_lines(ink))
+        for segment in line
+    ]
+
+
+def cut_out(piece: Piece, ink: Ink) -> Array:
+    """The ink of a piece, (h, w), cropped: 0 where there is none, 1 in the middle of a stroke."""
+    left, top, right, bottom = piece.box
+    mask = piece.mask(ink)
+    depth = ink.depth[top:bottom, left:right]
+    strength = np.percentile(depth[mask], FULL_INK)
+    near = ndimage.maximum_filter(mask, ink.soft) if ink.soft > 1 else mask
+    return np.where(near, np.clip(depth / strength, 0, 1), 0).astype(np.float32)

@@ -1,0 +1,75 @@
+"""A picture in one channel, with ink and background as different as its colours allow."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from mnist_cnn.digits.decode import LARGE
+from mnist_cnn.digits.ink import NoInkError
+from mnist_cnn.digits.view import Array
+
+COLOURS = 128  # pixels of the longer side, at least, from which the axis of colours is found
+OPACITY_STEP = 0.05  # opacity below it, or that differs by less, is not seen
+CARD_FILL = 0.75  # of its box; strokes on transparent background leave more of it empty
+CARD_CONTRAST = 0.2  # of the range; what is opaque and differs by less is one ink
+WIDER_THAN_BYTES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+
+
+def grey(picture: Image.Image) -> Array:
+    """The picture in one channel, with ink and background as different as its colours allow.
+
+    Returns:
+        (H, W) values in [0, 1]; transparency has become ink or background.
+
+    Raises:
+        NoInkError: If all of it is transparent.
+    """
+    if picture.mode in WIDER_THAN_BYTES:
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0, neginf=0)
+        values = values - min(float(values.min()), 0)
+        top = float(values.max())  # 12 bits in 16, say: the next power of two is taken for white
+        return values / (1 if top <= 1 else 2 ** np.ceil(np.log2(top + 1)) - 1)
+    if picture.has_transparency_data:
+        rgba = _floats(picture, "RGBA")
+        return _without_transparency(_one_channel(rgba[..., :3]), rgba[..., 3])
+    if picture.mode in ("1", "L"):
+        return _floats(picture, "L")
+    return _one_channel(_floats(picture, "RGB"))
+
+
+def _floats(picture: Image.Image, mode: str) -> Array:
+    """Values in [0, 1]; of a large picture, means of blocks."""
+    blocks = -(-max(picture.size) // LARGE)
+    plain = {"La": "LA", "RGBa": "RGBA"}.get(picture.mode, picture.mode)  # Pillow asks for a detour
+    picture = picture.convert(plain).convert(mode)
+    picture = picture.reduce(blocks) if blocks > 1 else picture
+    return np.divide(np.asarray(picture), 255, dtype=np.float32)
+
+
+def _one_channel(rgb: Array) -> Array:
+    """Project the colours on the line along which they differ most: yellow on white is visible."""
+    step = max(1, max(rgb.shape) // COLOURS)
+    colours = rgb[::step, ::step].reshape(-1, 3)
+    colours = colours - colours.mean(axis=0)
+    _, axes = np.linalg.eigh(colours.T @ colours + 1e-6)  # grey, if all are the same
+    axis = axes[:, -1] * (1 if axes[:, -1].sum() > 0 else -1)
+    axis = axis / np.abs(axis).sum()
+    return np.subtract(rgb @ axis, axis[axis < 0].sum(), dtype=np.float32)
+
+
+def _without_transparency(values: Array, alpha: Array) -> Array:
+    """Fill in a background; a drawing is seen by its opacity alone, whatever its colour."""
+    if alpha.max() < OPACITY_STEP:
+        raise NoInkError("is transparent all over")
+    if np.ptp(alpha) < OPACITY_STEP:
+        return values
+    opaque = alpha > alpha.max() / 2
+    rows, columns = np.nonzero(opaque.any(axis=1))[0], np.nonzero(opaque.any(axis=0))[0]
+    filled = opaque.sum() / max(1, (np.ptp(rows) + 1) * (np.ptp(columns) + 1))
+    if (
+        filled > CARD_FILL and np.ptp(values[opaque]) > CARD_CONTRAST
+    ):  # a card with a digit, cut out
+        background = np.median(values[opaque])
+        return values * alpha + background * (1 - alpha)
+    return alpha

@@ -1,0 +1,130 @@
+"""Which digits a picture shows, and how much that is to be doubted.
+
+Letters of the shapes: N images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mnist_cnn.digits.find import Candidate, likeliest
+from mnist_cnn.digits.view import Box
+from mnist_cnn.model import MNISTClassifier
+from mnist_cnn.use.classifier import Probabilities
+from mnist_cnn.use.judge import Judge
+
+#: Less likely than this, what a picture shows is no digit. Of the right answers to pictures, 1 %.
+IS_DIGIT = 0.2
+#: Less sure than this, another digit is nearly as likely.
+SURE = 0.5
+NO_DIGIT = "does not look like a digit"
+
+
+class Digit(NamedTuple):
+    """A digit that was read."""
+
+    digit: int
+    confidence: float  # its probability
+    probabilities: list[float]  # of the ten
+    box: Box  # left, top, right, bottom, in pixels of the picture
+    candidate: Candidate
+    is_digit: float  # how likely it is one at all
+
+
+class Reading(NamedTuple):
+    """What a picture shows."""
+
+    digits: list[Digit]  # in reading order, at least one
+    main: Digit  # the one that is most like ink
+    doubt: str = ""  # why the answer is to be doubted
+
+    @property
+    def number(self) -> str:
+        """The digits in a row; empty where none was seen."""
+        return "" if self.doubt == NO_DIGIT else "".join(str(digit.digit) for digit in self.digits)
+
+
+class Reader(nn.Module):
+    """Reads candidates of pictures.
+
+    Args:
+        model: The classifier.
+        is_mnist: Whether its classes are digits; if they are others, a picture shows one of them,
+            and nothing says whether it is one.
+        test_shifts: Of the classifier; as it says by default.
+    """
+
+    def __init__(
+        self, model: MNISTClassifier, is_mnist: bool = True, test_shifts: int | None = None
+    ) -> None:
+        super().__init__()
+        self.classify = Probabilities(model)
+        if test_shifts is not None:
+            self.classify.test_shifts = test_shifts
+        self.judge = Judge() if is_mnist else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.parameters()).device
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # (N, 28, 28) uint8 → below
+        """Probabilities of the classes, (N, 10), and of being a digit at all, (N,)."""
+        classes = self.classify(images)
+        return classes, self.judge(images) if self.judge else classes.new_ones(len(images))
+
+    def read(self, pictures: Sequence[Sequence[Candidate]]) -> list[Reading]:
+        """What each of some pictures shows, each given by its candidates, at least one."""
+        if self.judge is None:
+            pictures = [[likeliest(candidates)] for candidates in pictures]
+        images = np.stack([candidate.image for several in pictures for candidate in several])
+        with torch.inference_mode():
+            classes, are_digits = self(torch.from_numpy(images).to(self.device))
+        answers = zip(classes.float().tolist(), are_digits.float().tolist(), strict=True)
+        return [
+            chosen([_digit(candidate, *next(answers)) for candidate in candidates])
+            for candidates in pictures
+        ]
+
+
+def chosen(digits: Sequence[Digit]) -> Reading:
+    """Of all that may be digits, what is best read as some, line by line."""
+    found: list[Digit] = []
+    for _, line in groupby(digits, key=lambda digit: digit.candidate.line):
+        found += best_path(list(line))
+    sure = [digit for digit in found if digit.is_digit >= IS_DIGIT]
+    main = max(sure or found, key=lambda digit: digit.candidate.likely)
+    if not sure:
+        return Reading([main], main, NO_DIGIT)
+    unsure = [digit for digit in sure if digit.confidence < SURE]
+    return Reading(sure, main, _other(unsure[0]) if unsure else "")
+
+
+def best_path(line: Sequence[Digit]) -> list[Digit]:
+    """Which of a line's candidates, one after the other, are most likely all digits."""
+    end = max(digit.candidate.stop for digit in line)
+    nothing: tuple[float, list[Digit]] = (-np.inf, [])
+    best = [(0.0, nothing[1]), *[nothing] * end]
+    for digit in sorted(line, key=lambda digit: digit.candidate.start):
+        before, path = best[digit.candidate.start]
+        score = before + np.log(max(digit.confidence * digit.is_digit, 1e-6))
+        if score > best[digit.candidate.stop][0]:
+            best[digit.candidate.stop] = (score, [*path, digit])
+    return best[end][1]
+
+
+def _digit(candidate: Candidate, probabilities: list[float], is_digit: float) -> Digit:
+    digit = max(range(len(probabilities)), key=probabilities.__getitem__)
+    return Digit(digit, probabilities[digit], probabilities, candidate.box, candidate, is_digit)
+
+
+def _other(digit: Digit) -> str:
+    """Names the digit that it may be as well."""
+    second = sorted(range(len(digit.probabilities)), key=digit.probabilities.__getitem__)[-2]
+    return f"{digit.digit} could be {second} as well"
