@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from mnist_cnn.checkpoints.files import BUNDLED
+from mnist_cnn.data_sets import class_words
 from mnist_cnn.digits.files import Page, find_files, read_files
 from mnist_cnn.errors import UserError, warn
-from mnist_cnn.mnist_files import class_names
 from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from mnist_cnn.use.former_predict import PICTURES, todays
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     if given.out is not None:
         check_place("--out", given.out)
     model, facts = load_classifier(given.ckpt_path)
-    names = [] if facts["dataset"] == "MNIST" else class_names(facts["dataset"])
+    names = class_words(facts["dataset"])
     classify = Probabilities(model)
     classify.to(device(given.accelerator or "auto"))
     if given.test_shifts is not None:
