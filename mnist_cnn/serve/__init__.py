@@ -18,10 +18,9 @@ import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 from mnist_cnn.checkpoints.files import BUNDLED
-from mnist_cnn.errors import UserError
+from mnist_cnn.errors import OptionParser, UserError
 from mnist_cnn.paths import user_path
 
 PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
@@ -103,18 +102,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}", file=sys.stderr)
-        print(f"(all options: {self.prog} --help)", file=sys.stderr)
-        sys.exit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OptionParser(
         prog="mnist-cnn serve",
         description="Serve a checkpoint: a page to draw on at /, the API's documentation at /docs.",
-        allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
@@ -179,6 +170,9 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 65535")
     return port
+
+
+_port.__name__ = "port"  # argparse: "invalid port value"
 
 
 def _origin(text: str) -> str:

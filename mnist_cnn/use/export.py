@@ -9,7 +9,6 @@ answers.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import logging
@@ -24,7 +23,7 @@ from torch import Tensor
 from mnist_cnn import __version__
 from mnist_cnn.checkpoints.files import BUNDLED, CheckpointError
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.errors import UserError
+from mnist_cnn.errors import OptionParser, UserError
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import EnsembleCNN, describe
 from mnist_cnn.paths import user_path
@@ -251,9 +250,8 @@ SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensor
 
 def main(args: Sequence[str]) -> None:
     """The command ``export``."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="mnist-cnn export",
-        allow_abbrev=False,
         description="Write a trained model for elsewhere: uint8 images (N, 28, 28) in, "
         "probabilities (N, 10) out, checked against the checkpoint on 1,000 test images.",
     )

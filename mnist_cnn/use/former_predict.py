@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from mnist_cnn import config_files
+from mnist_cnn.errors import OptionParser
 
 PICTURES = "--data.predict_path"
 #: The options of then that pictures still have, and what they are called now.
@@ -40,7 +40,7 @@ def todays(arguments: Sequence[str]) -> list[str] | None:
     Raises:
         UserError: If a configuration that they name cannot be read.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = OptionParser(prog="mnist-cnn predict", add_help=False)
     for option in (PICTURES, *OPTIONS):
         parser.add_argument(option)
     flags, rest = parser.parse_known_args(arguments)

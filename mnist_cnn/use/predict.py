@@ -16,7 +16,7 @@ from torch import Tensor
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.data_sets import class_words
 from mnist_cnn.digits.files import Page, find_files, read_files
-from mnist_cnn.errors import UserError, warn
+from mnist_cnn.errors import OptionParser, UserError, warn
 from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from mnist_cnn.use.former_predict import PICTURES, todays
@@ -109,9 +109,8 @@ def device(accelerator: str) -> torch.device:
 
 
 def _parser(pictures: str = "+") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="mnist-cnn predict",
-        allow_abbrev=False,
         description="Read the digits in pictures: PNG, JPEG, WebP, TIFF, BMP or GIF, drawn or "
         "photographed, any size, dark on light or light on dark.",
         epilog="Without PICTURES: MNIST's test images, with the options of `mnist-cnn test`. Exit "
