@@ -32,7 +32,7 @@ class OptionParser(argparse.ArgumentParser):
     """Takes no abbreviations, and says what is wrong in two lines instead of a page of usage."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, **kwargs | {"allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         """Leave with status 2."""

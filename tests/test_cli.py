@@ -13,8 +13,10 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningCLI
 
 import mnist_cnn
+from mnist_cnn.__main__ import LIGHTNINGS
 from mnist_cnn.training import preflight
 from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import CNN, ROOT, SHORT, SMALL, Result

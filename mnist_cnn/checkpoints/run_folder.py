@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+from mnist_cnn import config_files
 from mnist_cnn.checkpoints.files import CheckpointError, read_checkpoint
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.randomness import global_seed
@@ -97,6 +99,35 @@ def find_best(folders: list[Path]) -> Path:
             if path.is_file():
                 return path
     raise CheckpointError(f"--ckpt_path best: the newest run has no best checkpoint, only {last}")
+
+
+def newest(given: str) -> str:
+    """`find_newest` in ``cnn.yaml``'s folder of runs; says which file is meant."""
+    logs = config_files.defaults()["trainer.logger"]["init_args"]["save_dir"]
+    if (path := find_newest(given, logs)) != given:
+        print(f"checkpoint {given}: {path}", file=sys.stderr)
+    return path
+
+
+def find_newest(given: str, logs: str | Path) -> str:
+    """The checkpoint that a command without a trainer is given: ``last`` and ``best`` as a file.
+
+    Args:
+        given: A path; or one of the two words, for the run that was trained last, whatever its
+            name.
+        logs: A folder with runs, at any depth.
+
+    Raises:
+        CheckpointError: If no run has left such a checkpoint.
+    """
+    if given not in ("last", "best"):
+        return given
+    runs = [checkpoints.parent for checkpoints in Path(logs).rglob("checkpoints")]
+    if (found := find_last(runs)) is None:
+        raise CheckpointError(
+            f"checkpoint {given}: no run in {Path(logs).absolute()} has left one; give its path"
+        )
+    return str(found[0] if given == "last" else find_best(runs))
 
 
 @contextlib.contextmanager

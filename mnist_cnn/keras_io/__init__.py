@@ -20,6 +20,7 @@ from mnist_cnn.checkpoints.files import (
     AtomicCheckpointIO,
     read_checkpoint,
 )
+from mnist_cnn.checkpoints.run_folder import newest
 from mnist_cnn.errors import OptionParser
 from mnist_cnn.keras_io.files import KerasFileError, KerasModel, read, write
 from mnist_cnn.keras_io.layers import spec_from_layers
@@ -206,7 +207,8 @@ def main(arguments: list[str]) -> None:
         type=user_path,
         nargs="?",
         default=str(BUNDLED),
-        help="of one of this project's nets; by default the included model",
+        help="of one of this project's nets, or last or best: the newest run's in tb_logs; by "
+        "default the included model",
     )
     out.add_argument(
         "--out", type=user_path, required=True, metavar="KERAS", help=".keras file to write"
@@ -217,5 +219,5 @@ def main(arguments: list[str]) -> None:
         weights = sum(parameter.numel() for parameter in model.parameters())
         print(f"{type(model.net).__name__}, {weights} weights")
     else:
-        export_keras(options.checkpoint, options.out)
+        export_keras(newest(options.checkpoint), options.out)
     print(f"written: {options.out}")

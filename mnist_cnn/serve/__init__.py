@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mnist_cnn.checkpoints.files import BUNDLED
+from mnist_cnn.checkpoints.run_folder import newest
 from mnist_cnn.errors import OptionParser, UserError
 from mnist_cnn.paths import user_path
 
@@ -37,6 +38,7 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise UserError(f"serve needs {', '.join(missing)}: pip install 'mnist-cnn[serve]'")
+    options.checkpoint = newest(options.checkpoint)
     if not Path(options.checkpoint).is_file():
         raise UserError(f"checkpoint {options.checkpoint}: no such file; {HOW_TO_TRAIN}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -113,7 +115,8 @@ def _parser() -> argparse.ArgumentParser:
         type=user_path,
         nargs="?",
         default=str(BUNDLED),
-        help="a checkpoint of one of this project's nets, or what export wrote as safetensors",
+        help="a checkpoint of one of this project's nets, or what export wrote as safetensors; "
+        "last or best: the newest run's in tb_logs",
     )
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every computer may ask")
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one")

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mnist_cnn import __version__
 from mnist_cnn.checkpoints.files import BUNDLED, CheckpointError
+from mnist_cnn.checkpoints.run_folder import newest
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.errors import OptionParser, UserError
 from mnist_cnn.model import MNISTClassifier
@@ -260,7 +261,8 @@ def main(args: Sequence[str]) -> None:
         type=user_path,
         nargs="*",
         default=[str(BUNDLED)],
-        help="of one of this project's nets; several: their ensemble, which averages probabilities",
+        help="of one of this project's nets, or last or best: the newest run's in tb_logs; "
+        "several: their ensemble, which averages probabilities",
     )
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="kind of file")
     parser.add_argument(
@@ -273,7 +275,8 @@ def main(args: Sequence[str]) -> None:
         "--opset", type=int, metavar="N", help="version of ONNX's operators, 18 or newer"
     )
     given = parser.parse_args(args)
-    metadata = export(given.checkpoint, given.format, given.out, given.data_dir, given.opset)
+    checkpoints = [newest(name) for name in given.checkpoint]
+    metadata = export(checkpoints, given.format, given.out, given.data_dir, given.opset)
     print(f"{given.out}: {Path(given.out).stat().st_size / 1e6:.1f} MB, {given.format}")
     for name, text in metadata.items():
         print(f"  {name}: {text}")

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from mnist_cnn.checkpoints.files import BUNDLED
+from mnist_cnn.checkpoints.run_folder import newest
 from mnist_cnn.data_sets import class_words
 from mnist_cnn.digits.files import Page, find_files, read_files
 from mnist_cnn.errors import OptionParser, UserError, warn
 from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
-from mnist_cnn.use.former_predict import PICTURES, todays
+from mnist_cnn.use.former_predict import PICTURES, names_pictures, todays
 from mnist_cnn.use.tables import check_place, write_table
 
 SHOWN = 50  # rows of the table in the terminal
@@ -37,7 +38,7 @@ def takes(arguments: Sequence[str]) -> bool:
     """
     if any(argument.startswith(LIGHTNINGS) for argument in arguments):
         # Those that begin with a picture are a mistake.
-        return not arguments[0].startswith("-") or todays(arguments) is not None
+        return not arguments[0].startswith("-") or names_pictures(arguments)
     given = _parser(pictures="*").parse_known_args(arguments)[0]
     return bool(given.pictures or given.out or given.accelerator) or given.test_shifts is not None
 
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     given = parse(arguments)
     if given.out is not None:
         check_place("--out", given.out)
-    model, facts = load_classifier(given.ckpt_path)
+    model, facts = load_classifier(newest(given.ckpt_path))
     names = class_words(facts["dataset"])
     classify = Probabilities(model)
     classify.to(device(given.accelerator or "auto"))
@@ -128,7 +129,7 @@ def _parser(pictures: str = "+") -> argparse.ArgumentParser:
         "--ckpt_path",
         type=user_path,
         default=str(BUNDLED),
-        help="the model (default: the included one)",
+        help="the model; last or best: the newest run's in tb_logs (default: the included one)",
     )
     add(
         "--out",
