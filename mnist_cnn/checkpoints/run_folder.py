@@ -16,6 +16,7 @@ from mnist_cnn.checkpoints.files import CheckpointError, read_checkpoint
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.randomness import global_seed
 from mnist_cnn.training.trainer_state import run_folder
+from mnist_cnn.whole_files import write_whole
 
 try:
     import fcntl
@@ -30,11 +31,8 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.loggers or (stage == "fit" and trainer.checkpoint_callbacks):
-            path = run_folder(trainer) / self.config_filename
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.parser.save(
-                self.config, str(path), skip_none=False, overwrite=True, multifile=False
-            )
+            text = self.parser.dump(self.config, skip_none=False)
+            write_whole(run_folder(trainer) / self.config_filename, text.encode())
 
 
 def run_settings(trainer: Trainer, data: LightningDataModule | None) -> dict[str, Any]:

@@ -92,6 +92,7 @@ def export(
             try:
                 temporary.write_bytes(content)
             except OSError as error:
+                temporary.unlink(missing_ok=True)  # what is free is what was free before
                 raise ExportError(f"--out {unwritable(out, error, len(content))}") from error
             predict = read(temporary)
         except ImportError as error:
