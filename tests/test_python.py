@@ -264,6 +264,33 @@ def test_the_bar_knows_the_epoch_so_far(
     assert len(shown) == 4
 
 
+def test_the_bar_asks_the_device_for_nothing_between_its_looks(
+    mnist: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    refreshed = 0
+
+    class Watched(TrainingBar):
+        def get_metrics(self, *of: Any) -> dict[str, Any]:
+            nonlocal refreshed
+            refreshed += 1
+            with monkeypatch.context() as watch:
+                for name in ("item", "tolist", "numpy", "cpu", "__float__", "__int__", "__bool__"):
+                    watch.setattr(torch.Tensor, name, noting(name, getattr(torch.Tensor, name)))
+                return super().get_metrics(*of)
+
+    def noting(name: str, method: Any) -> Any:
+        return lambda *arguments: asked.append(name) or method(*arguments)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr("mnist_cnn.reports.progress.INTERVAL", 3600.0)
+    bar = Watched()
+    trainer(limit_train_batches=8, enable_progress_bar=True, callbacks=[bar]).fit(
+        small(), datamodule=mnist
+    )
+    assert refreshed >= 8
+    assert asked == ["tolist"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 def test_a_terminal_shows_loss_and_accuracy_while_the_epoch_is_under_way(logs: Path) -> None:
