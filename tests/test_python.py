@@ -114,9 +114,10 @@ def test_floats_as_totensor_makes_them_are_the_bytes(shape: tuple[int, ...]) -> 
         (IMAGES[:, None].repeat(1, 3, 1, 1), r"\(8, 3, 28, 28\)"),
         (torch.zeros(8, 32, 32).byte(), r"\(8, 32, 32\)"),
         (IMAGES[0], r"\(28, 28\)"),
+        (IMAGES.numpy(), "a tensor, and are ndarray"),
     ],
 )
-def test_what_cannot_be_meant_is_said(images: Tensor, reason: str) -> None:
+def test_what_cannot_be_meant_is_said(images: Any, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         small()(images)
 
