@@ -41,7 +41,7 @@ SEGMENTS = {
     "f": ((0, 0), (0, 1)),
     "g": ((0, 1), (1, 1)),
 }
-DISPLAYED = (
+DISPLAYED = "abcdef bc abged abgcd fgbc afgcd afgedc abc abcdefg abfgcd".split()
     "abcdef",
     "bc",
     "abged",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import difflib
 import errno
 import logging
 import os
@@ -15,6 +16,7 @@ import warnings
 from importlib import import_module
 from typing import Any, NoReturn
 
+from mnist_cnn.errors import usage_error
 from mnist_cnn.output import fall_back
 
 LAUNCHER = "MNIST_CNN_LAUNCHER"  # environment variable: process number
@@ -75,7 +77,8 @@ def users_mistake(error: Exception) -> str | None:
     return None
 
 
-#: This project's commands, and the modules whose `main` they are; Lightning has the others.
+LIGHTNINGS = ("fit", "validate", "test", "predict")  # commands
+#: This project's commands, and the modules whose `main` they are.
 COMMANDS = {
     "configs": "mnist_cnn.config_files",
     "export": "mnist_cnn.use.export",
@@ -89,6 +92,12 @@ COMMANDS = {
 def run(arguments: list[str]) -> None:
     """Run a command: this project's, or one of Lightning's."""
     command, *rest = arguments or [""]
+    known = list(dict.fromkeys([*LIGHTNINGS, *COMMANDS]))  # both have predict
+    if command not in known and not command.startswith("-"):
+        near = difflib.get_close_matches(command, known, n=1)
+        wrong = f"there is no command {command}" if command else "no command is given"
+        better = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(known)}"
+        usage_error("mnist-cnn", f"{wrong}; {better}")
     if command in COMMANDS:
         module = import_module(COMMANDS[command])
         if command.endswith("-keras"):

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, _typehints
 
-from mnist_cnn.errors import UserError, warn
+from mnist_cnn.errors import OptionParser, UserError, warn
 from mnist_cnn.paths import user_path
 
 #: In a wheel they are inside of the package, in a checkout beside it.
@@ -185,7 +185,7 @@ def listed() -> Iterator[str]:
 
 def main(arguments: list[str]) -> None:
     """The command ``configs``."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="mnist-cnn configs",
         description="List the configurations that `--config NAME` finds in any folder. They are "
         f"in {FOLDER}.",

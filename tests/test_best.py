@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from mnist_cnn.checkpoints.best import direction
 from mnist_cnn.checkpoints.files import read_checkpoint
@@ -75,3 +79,54 @@ def test_best_of_no_run(cli: Callable[..., Result]) -> None:
     result = cli("test", "--ckpt_path=best")
     assert result.code == 2
     assert "--ckpt_path best: no run has left a checkpoint yet" in result.err
+
+
+@pytest.fixture
+def runs(small_net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current folder with two runs of different names, of which ``new`` was trained last."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("old", "new")):
+        folder = Path("tb_logs", name, "version_0", "checkpoints")
+        folder.mkdir(parents=True)
+        content = torch.load(small_net, weights_only=True)
+        content["callbacks"] = {"BestCheckpoint": {"best_model_path": "/moved/best.ckpt"}}
+        for file in ("last.ckpt", "best.ckpt"):
+            torch.save(content, folder / file)
+            os.utime(folder / file, (number, number))
+    Image.fromarray(np.pad(np.full((20, 4), 200, np.uint8), ((4, 4), (12, 12)))).save("x.png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("word", ["last", "best"])
+def test_the_newest_run_of_all_where_there_is_no_trainer(
+    cli: Callable[..., Result], runs: Path, word: str
+) -> None:
+    new = f"tb_logs/new/version_0/checkpoints/{word}.ckpt"
+    for command in (("predict", "x.png", "--ckpt_path", word), ("export-keras", word)):
+        done = cli(*command, *["--out=x.keras"] * (command[0] != "predict"))
+        assert done.code == 0, done.err
+        assert f"checkpoint {word}: {new}" in done.err
+    former = ("predict", "--data.predict_path=x.png", f"--ckpt_path={word}")
+    done = cli(*former)
+    assert done.code == 0, done.err
+    assert f"mnist-cnn predict x.png --ckpt_path {new}" in done.err
+    # A configuration that names a run, as cnn.yaml does, means none of another name.
+    Path("old.yaml").write_text("trainer: {logger: {init_args: {name: old}}}")
+    done = cli(*former, "--config=old.yaml")
+    assert f"--ckpt_path tb_logs/old/version_0/checkpoints/{word}.ckpt" in done.err
+    elsewhere = "--trainer.logger.init_args.save_dir=elsewhere"
+    for nowhere in (("--config=cnn.yaml",), (elsewhere,)):
+        done = cli(*former, *nowhere)
+        assert done.code == 2
+        assert f"checkpoint {word}: no run in {runs}/" in done.err
+
+
+@pytest.mark.parametrize("command", ["serve", "export"])
+def test_every_command_with_a_checkpoint_knows_the_words(
+    cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = {"serve": ("--port=0",), "export": ("--format=onnx", "--out=x.onnx")}
+    done = cli(command, "last", *options[command])
+    assert done.code == 2
+    assert f"error: checkpoint last: no run in {tmp_path}/tb_logs has left one" in done.err

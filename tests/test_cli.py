@@ -13,8 +13,10 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningCLI
 
 import mnist_cnn
+from mnist_cnn.__main__ import LIGHTNINGS
 from mnist_cnn.training import preflight
 from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import CNN, ROOT, SHORT, SMALL, Result
@@ -147,6 +149,7 @@ def mistake(result: Result, *words: str) -> None:
     lines = result.err.strip().splitlines()
     (error,) = [i for i, line in enumerate(lines) if line.startswith("error: ")]
     assert len(lines[error:]) <= 2
+    assert "usage: " not in result.err
     for word in words:
         assert word in lines[error]
 
@@ -173,8 +176,18 @@ def mistake(result: Result, *words: str) -> None:
         (("fit", "--model.optimizer=Adm"), ("did you mean Adam?",)),
         (("fit", "--model.optimizer=torch.optim.Adm"), ("did you mean torch.optim.Adam?",)),
         (("fit", "--trainer.callbacks+=ModelSumary"), ("did you mean ModelSummary?",)),
-        (("nosuch",), ("nosuch", "fit")),
-        ((), ("subcommand",)),
+        (("nosuch",), ("nosuch", "fit", "export-keras")),
+        (("exprot",), ("did you mean export?",)),
+        ((), ("no command", "fit", "configs")),
+        (("export", "--out=x"), ("--format",)),
+        (("export", "--format=nope", "--out=x"), ("nope", "onnx")),
+        (("export-keras",), ("--out",)),
+        (("import-keras", "--out=x"), ("model",)),
+        (("import-keras", "x", "--ou=x"), ("--out",)),  # no abbreviations
+        (("serve", "--port=x"), ("--port", "port value: 'x'")),
+        (("configs", "x"), ("unrecognized", "x")),
+        (("predict", "x.png", "--nope"), ("unrecognized", "--nope")),
+        (("predict", "--data.predict_path"), ("--data.predict_path",)),
     ],
 )
 def test_mistakes_end_in_a_line(
@@ -182,6 +195,10 @@ def test_mistakes_end_in_a_line(
 ) -> None:
     config = CNN if arguments and arguments[0] == "fit" else ()
     mistake(cli(*arguments[:1], *config, *arguments[1:]), *words)
+
+
+def test_the_commands_are_lightnings_and_ours() -> None:
+    assert set(LIGHTNINGS) == set(LightningCLI.subcommands())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -102,9 +102,9 @@ def test_the_split_is_the_same_in_every_run_and_not_sorted() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"val_size": -1}, {"val_size": 60_000}, {"batch_size": 0}, {"eval_batch_size": 0}]
 )
-def test_sizes_out_of_range_are_refused(wrong: dict[str, int]) -> None:
+def test_sizes_out_of_range_are_refused(wrong: dict[str, int], mnist: MNISTDataModule) -> None:
     with pytest.raises(ValueError, match=f"--data.*{next(iter(wrong))}"):
-        MNISTDataModule(**wrong)  # type: ignore[arg-type]
+        MNISTDataModule(mnist.data_dir, **wrong).setup()  # type: ignore[arg-type]
 
 
 class Labels(Callback):

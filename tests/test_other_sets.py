@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
 import hashlib
 import struct
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from torchvision import datasets
 
 from mnist_cnn.checkpoints.start import choose
 from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.data_sets import DATASETS, Dataset, class_names, class_words
 from mnist_cnn.mnist_files import MNISTUnavailableError, prepare_mnist
 from mnist_cnn.reports.drawings import captioned_images, confusion_picture
 from tests.conftest import SHORT, SMALL, Result
@@ -29,33 +33,83 @@ from tests.test_mnist_files import Quiet
 SIZES = {"train": 512, "t10k": 64}
 
 
-def idx(array: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> bytes:
-    """An array as LeCun's files have it: magic number, sizes, bytes."""
-    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The four files of a data set whose images are blocks of a brightness for each class."""
+    """All data sets' files, whose images are blocks of a brightness for each class.
+
+    A pixel at the upper right says which way up they are.
+    """
     folder = tmp_path_factory.mktemp("files")
+    archive = zipfile.ZipFile(folder / "gzip.zip", "w")
     for part, size in SIZES.items():
         labels = (np.arange(size) % 10).astype(np.uint8)
         images = np.zeros((size, 28, 28), np.uint8)
         images[:, 4:24, 4:24] = (labels * 20 + 50)[:, None, None]
-        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
-            (folder / f"{part}-{name}-ubyte.gz").write_bytes(gzip.compress(idx(array), mtime=0))
+        images[:, 0, 27] = 255
+        said = np.zeros((size, 8), np.int32)  # what QMNIST says of each
+        said[:, 0], said[:, 1] = labels, 7
+        test = part.replace("t10k", "test")
+        packed = {
+            f"{part}-images-idx3-ubyte.gz": idx(images),
+            f"{part}-labels-idx1-ubyte.gz": idx(labels),
+            f"qmnist-{test}-images-idx3-ubyte.gz": idx(images),
+            f"qmnist-{test}-labels-idx2-int.gz": idx(said, 12),
+        }
+        for name, content in packed.items():
+            (folder / name).write_bytes(gzip.compress(content, mtime=0))
+        for split in ("digits", "mnist"):
+            as_is = np.ascontiguousarray(images.transpose(0, 2, 1))
+            for kind, array in (("images-idx3", as_is), ("labels-idx1", labels)):
+                name = f"gzip/emnist-{split}-{test}-{kind}-ubyte.gz"
+                archive.writestr(name, gzip.compress(idx(array)))
+        small = images[:, 6:22, 6:22]
+        lines = [libsvm(int(label), image) for label, image in zip(labels, small, strict=True)]
+        name = {"train": "usps.bz2", "t10k": "usps.t.bz2"}[part]
+        (folder / name).write_bytes(bz2.compress("".join(lines).encode()))
+    archive.close()
     return folder
+
+
+def idx(array: np.ndarray[tuple[int, ...], np.dtype[Any]], kind: int = 8) -> bytes:
+    """An array as LeCun's files have it: magic number, sizes, values with the high byte first."""
+    sizes = struct.pack(f">HBB{array.ndim}I", 0, kind, array.ndim, *array.shape)
+    return sizes + array.astype(array.dtype.newbyteorder(">")).tobytes()
+
+
+def libsvm(label: int, image: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> str:
+    """A line of USPS's files: the class from 1, pixels from -1 to 1 with their numbers from 1."""
+    image = image.copy()
+    image[0, 15] = 0
+    values = enumerate(image.ravel() / 255 * 2 - 1, 1)
+    return f"{label + 1} {' '.join(f'{i}:{value:.6f}' for i, value in values)} \n"
 
 
 @pytest.fixture(autouse=True)
 def torchvisions(files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """torchvision takes these files for FashionMNIST's and KMNIST's, from a server that is here."""
+    """torchvision takes these files for the data sets', from a server that is here."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(files)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    sums = [(f.name, hashlib.md5(f.read_bytes()).hexdigest()) for f in sorted(files.iterdir())]
+    url = f"http://127.0.0.1:{server.server_port}/"
+    sums = {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in files.iterdir()}
+
+    def these(prefix: str) -> list[tuple[str, str]]:
+        return [(name, md5) for name, md5 in sorted(sums.items()) if name.startswith(prefix)]
+
     for dataset in (datasets.FashionMNIST, datasets.KMNIST):
-        monkeypatch.setattr(dataset, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-        monkeypatch.setattr(dataset, "resources", sums)
+        monkeypatch.setattr(dataset, "mirrors", [url])
+        monkeypatch.setattr(dataset, "resources", these("train") + these("t10k"))
+    of_qmnist = {
+        part: [(url + name, md5) for name, md5 in these(f"qmnist-{part}")]
+        for part in ("train", "test")
+    }
+    monkeypatch.setattr(datasets.QMNIST, "resources", of_qmnist)
+    monkeypatch.setattr(datasets.EMNIST, "url", f"{url}gzip.zip")
+    monkeypatch.setattr(datasets.EMNIST, "md5", sums["gzip.zip"])
+    of_usps = {
+        part: [url + name, name, sums[name]]
+        for part, name in (("train", "usps.bz2"), ("test", "usps.t.bz2"))
+    }
+    monkeypatch.setattr(datasets.USPS, "split_list", of_usps)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "no-keras"))
     yield
@@ -63,19 +117,48 @@ def torchvisions(files: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     server.server_close()
 
 
-@pytest.mark.parametrize("dataset", ["FashionMNIST", "KMNIST"])
-def test_files_are_downloaded_once_and_verified_each_time(tmp_path: Path, dataset: str) -> None:
-    raw = tmp_path / dataset / "raw"
-    first, second = (prepare_mnist(tmp_path, dataset) for _ in range(2))  # type: ignore[arg-type]
+@pytest.mark.parametrize("dataset", sorted({*DATASETS} - {"MNIST"}))
+def test_files_are_downloaded_once_and_verified_each_time(tmp_path: Path, dataset: Dataset) -> None:
+    raw = DATASETS[dataset].folder(tmp_path)
+    first, second = (prepare_mnist(tmp_path, dataset) for _ in range(2))
     assert f"{dataset}: downloaded from http://127.0.0.1" in first
     assert second == f"{dataset}: found in {raw}, MD5 verified."
-    (raw / "t10k-labels-idx1-ubyte").write_bytes(b"not verified")  # what torchvision reads
-    data = MNISTDataModule(str(tmp_path), dataset=dataset)  # type: ignore[arg-type]
+    for file in raw.glob("*-ubyte"):  # what torchvision reads
+        file.write_bytes(b"not verified")
+    data = MNISTDataModule(str(tmp_path), dataset=dataset)
     data.prepare_data()
     data.setup()
     assert (len(data.train_set), len(data.test_set)) == (512, 64)
     assert data.test_set.labels.tolist() == [i % 10 for i in range(64)]
-    assert data.test_set.images[3, 10, 10] == 110
+    assert data.train_set.images.dtype == torch.uint8
+    assert data.train_set.images.shape == (512, 28, 28)
+    assert data.test_set.images[3, 10, 10] in (110, 109)  # USPS's numbers are rounded down
+
+
+@pytest.mark.parametrize("dataset", ["QMNIST", "EMNISTDigits", "EMNISTMNIST"])
+def test_images_are_the_right_way_up(tmp_path: Path, dataset: Dataset) -> None:
+    prepare_mnist(tmp_path, dataset)
+    images, _ = DATASETS[dataset].read(str(tmp_path), train=True)
+    assert images[0, 0, 27] == 255
+    assert images[0, 27, 0] == 0
+
+
+def test_usps_is_enlarged_to_the_box_of_mnists_digits(tmp_path: Path) -> None:
+    prepare_mnist(tmp_path, "USPS")
+    images, labels = DATASETS["USPS"].read(str(tmp_path), train=True)
+    dark = np.full((16, 16), 109, np.uint8)
+    dark[0, 15] = 0
+    expected = np.asarray(Image.fromarray(dark).resize((20, 20), Image.Resampling.BILINEAR))
+    assert labels[3] == 3
+    assert np.abs(images[3].numpy()[4:24, 4:24].astype(int) - expected).max() <= 1
+    assert images[3, :4].sum() == images[3, :, 24:].sum() == 0
+
+
+def test_more_held_out_than_there_are(tmp_path: Path) -> None:
+    data = MNISTDataModule(str(tmp_path), val_size=512, dataset="USPS")
+    data.prepare_data()
+    with pytest.raises(ValueError, match=r"val_size 512: must be below 512, the number of USPS's"):
+        data.setup()
 
 
 def test_files_of_keras_and_by_hand(
@@ -169,4 +252,13 @@ def test_a_data_set_that_there_is_not(cli: Callable[..., Result]) -> None:
         MNISTDataModule(dataset="Fashion")  # type: ignore[arg-type]
     done = cli("fit", "--data.dataset=Fashion")
     assert done.code == 2
-    assert "FashionMNIST" in done.err
+    for dataset in DATASETS:
+        assert dataset in done.err
+
+
+def test_only_words_are_named_beside_digits() -> None:
+    worded = {dataset for dataset in DATASETS if class_words(dataset)}
+    assert worded == {"FashionMNIST", "KMNIST"}
+    assert {tuple(class_names(dataset)) for dataset in {*DATASETS} - worded} == {
+        tuple("0123456789")
+    }

@@ -13,6 +13,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.reports.console import _line
 from mnist_cnn.reports.curves import CURVES
 from mnist_cnn.reports.drawings import confusion_picture
 from mnist_cnn.reports.tensorboard import _MostConfidentlyWrong
@@ -237,3 +238,9 @@ def test_the_committed_published_run_is_complete() -> None:
             steps = [unit * epoch + offset for epoch in range(1, 13)]
             assert [e.step for e in points] == steps
             assert [round(e.value, 4) for e in points] == [row[i] for row in EPOCHS]
+
+
+@pytest.mark.parametrize("loss", [0.0312, 477.6760, 89_865_245.0])
+def test_the_columns_of_an_epoch_stay_apart(loss: float) -> None:
+    row = {"epoch": 1.0, "s": 6.2} | dict.fromkeys(CURVES, loss)
+    assert _line(row, 12).split() == ["1/12", "6.2", *[f"{loss:.4f}"] * 4]

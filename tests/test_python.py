@@ -114,9 +114,10 @@ def test_floats_as_totensor_makes_them_are_the_bytes(shape: tuple[int, ...]) -> 
         (IMAGES[:, None].repeat(1, 3, 1, 1), r"\(8, 3, 28, 28\)"),
         (torch.zeros(8, 32, 32).byte(), r"\(8, 32, 32\)"),
         (IMAGES[0], r"\(28, 28\)"),
+        (IMAGES.numpy(), "a tensor, and are ndarray"),
     ],
 )
-def test_what_cannot_be_meant_is_said(images: Tensor, reason: str) -> None:
+def test_what_cannot_be_meant_is_said(images: Any, reason: str) -> None:
     with pytest.raises(UserError, match=reason):
         small()(images)
 
@@ -262,6 +263,33 @@ def test_the_bar_knows_the_epoch_so_far(
         small(), datamodule=mnist
     )
     assert len(shown) == 4
+
+
+def test_the_bar_asks_the_device_for_nothing_between_its_looks(
+    mnist: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    refreshed = 0
+
+    class Watched(TrainingBar):
+        def get_metrics(self, *of: Any) -> dict[str, Any]:
+            nonlocal refreshed
+            refreshed += 1
+            with monkeypatch.context() as watch:
+                for name in ("item", "tolist", "numpy", "cpu", "__float__", "__int__", "__bool__"):
+                    watch.setattr(torch.Tensor, name, noting(name, getattr(torch.Tensor, name)))
+                return super().get_metrics(*of)
+
+    def noting(name: str, method: Any) -> Any:
+        return lambda *arguments: asked.append(name) or method(*arguments)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr("mnist_cnn.reports.progress.INTERVAL", 3600.0)
+    bar = Watched()
+    trainer(limit_train_batches=8, enable_progress_bar=True, callbacks=[bar]).fit(
+        small(), datamodule=mnist
+    )
+    assert refreshed >= 8
+    assert asked == ["tolist"]
 
 
 @pytest.mark.slow

@@ -9,14 +9,14 @@ import pickle
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
+from mnist_cnn.data_sets import DATASETS, Dataset
 from mnist_cnn.errors import UserError
-from mnist_cnn.mnist_files import Dataset
 from mnist_cnn.nets import NETS
 from mnist_cnn.whole_files import write_whole
 
@@ -133,7 +133,7 @@ def described_model(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
 def described_dataset(checkpoint: dict[str, Any]) -> Dataset:
     """The data set on which a checkpoint's model was trained: MNIST if it does not say."""
     for said in ("datamodule_hyper_parameters", "metadata"):
-        if (dataset := checkpoint.get(said, {}).get("dataset")) in get_args(Dataset):
+        if (dataset := checkpoint.get(said, {}).get("dataset")) in DATASETS:
             return cast(Dataset, dataset)
     return "MNIST"
 

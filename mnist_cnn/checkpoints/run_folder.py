@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
+from mnist_cnn import config_files
 from mnist_cnn.checkpoints.files import CheckpointError, read_checkpoint
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.randomness import global_seed
 from mnist_cnn.training.trainer_state import run_folder
+from mnist_cnn.whole_files import write_whole
 
 try:
     import fcntl
@@ -28,11 +31,8 @@ class SaveConfig(SaveConfigCallback):
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if trainer.loggers or (stage == "fit" and trainer.checkpoint_callbacks):
-            path = run_folder(trainer) / self.config_filename
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.parser.save(
-                self.config, str(path), skip_none=False, overwrite=True, multifile=False
-            )
+            text = self.parser.dump(self.config, skip_none=False)
+            write_whole(run_folder(trainer) / self.config_filename, text.encode())
 
 
 def run_settings(trainer: Trainer, data: LightningDataModule | None) -> dict[str, Any]:
@@ -97,6 +97,35 @@ def find_best(folders: list[Path]) -> Path:
             if path.is_file():
                 return path
     raise CheckpointError(f"--ckpt_path best: the newest run has no best checkpoint, only {last}")
+
+
+def newest(given: str) -> str:
+    """`find_newest` in ``cnn.yaml``'s folder of runs; says which file is meant."""
+    logs = config_files.defaults()["trainer.logger"]["init_args"]["save_dir"]
+    if (path := find_newest(given, logs)) != given:
+        print(f"checkpoint {given}: {path}", file=sys.stderr)
+    return path
+
+
+def find_newest(given: str, logs: str | Path) -> str:
+    """The checkpoint that a command without a trainer is given: ``last`` and ``best`` as a file.
+
+    Args:
+        given: A path; or one of the two words, for the run that was trained last, whatever its
+            name.
+        logs: A folder with runs, at any depth.
+
+    Raises:
+        CheckpointError: If no run has left such a checkpoint.
+    """
+    if given not in ("last", "best"):
+        return given
+    runs = [checkpoints.parent for checkpoints in Path(logs).rglob("checkpoints")]
+    if (found := find_last(runs)) is None:
+        raise CheckpointError(
+            f"checkpoint {given}: no run in {Path(logs).absolute()} has left one; give its path"
+        )
+    return str(found[0] if given == "last" else find_best(runs))
 
 
 @contextlib.contextmanager

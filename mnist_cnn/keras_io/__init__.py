@@ -6,7 +6,6 @@ checkpoint into a Keras model. Neither needs Keras.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,8 @@ from mnist_cnn.checkpoints.files import (
     AtomicCheckpointIO,
     read_checkpoint,
 )
+from mnist_cnn.checkpoints.run_folder import newest
+from mnist_cnn.errors import OptionParser
 from mnist_cnn.keras_io.files import KerasFileError, KerasModel, read, write
 from mnist_cnn.keras_io.layers import spec_from_layers
 from mnist_cnn.keras_io.layouts import like, to_keras, to_torch, variables, weighted
@@ -188,7 +189,7 @@ def save(model: MNISTClassifier, optimizer: Any, path: str | Path) -> None:
 
 def main(arguments: list[str]) -> None:
     """``mnist-cnn import-keras`` and ``mnist-cnn export-keras``."""
-    parser = argparse.ArgumentParser(prog="mnist-cnn", description=__doc__.split("\n\n")[0])
+    parser = OptionParser(prog="mnist-cnn", description=__doc__.split("\n\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     into = commands.add_parser("import-keras", help="make a checkpoint of a Keras model")
     into.add_argument("model", type=user_path, help=".keras, .weights.h5 or .h5 file")
@@ -206,7 +207,8 @@ def main(arguments: list[str]) -> None:
         type=user_path,
         nargs="?",
         default=str(BUNDLED),
-        help="of one of this project's nets; by default the included model",
+        help="of one of this project's nets, or last or best: the newest run's in tb_logs; by "
+        "default the included model",
     )
     out.add_argument(
         "--out", type=user_path, required=True, metavar="KERAS", help=".keras file to write"
@@ -217,5 +219,5 @@ def main(arguments: list[str]) -> None:
         weights = sum(parameter.numel() for parameter in model.parameters())
         print(f"{type(model.net).__name__}, {weights} weights")
     else:
-        export_keras(options.checkpoint, options.out)
+        export_keras(newest(options.checkpoint), options.out)
     print(f"written: {options.out}")

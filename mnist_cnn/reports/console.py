@@ -121,7 +121,7 @@ HEADER = "  epoch       s    loss  accuracy  val_loss  val_accuracy"
 def _line(row: dict[str, float], max_epochs: int | None) -> str:
     columns = zip(CURVES, (8, 10, 10, 14), strict=True)
     figures = "".join(
-        f"{row[tag]:{width}.4f}" if tag in row else " " * (width - 1) + "-"
+        f" {row[tag]:{width - 1}.4f}" if tag in row else " " * (width - 1) + "-"
         for tag, width in columns
     )
     seconds = f"{row['s']:.{1 if row['s'] >= 1 else 3}f}"

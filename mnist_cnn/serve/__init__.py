@@ -18,10 +18,10 @@ import socket
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
 
 from mnist_cnn.checkpoints.files import BUNDLED
-from mnist_cnn.errors import UserError
+from mnist_cnn.checkpoints.run_folder import newest
+from mnist_cnn.errors import OptionParser, UserError
 from mnist_cnn.paths import user_path
 
 PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> None:
     options = _parser().parse_args(arguments)
     if missing := [package for package in PACKAGES if find_spec(package) is None]:
         raise UserError(f"serve needs {', '.join(missing)}: pip install 'mnist-cnn[serve]'")
+    options.checkpoint = newest(options.checkpoint)
     if not Path(options.checkpoint).is_file():
         raise UserError(f"checkpoint {options.checkpoint}: no such file; {HOW_TO_TRAIN}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -103,18 +104,10 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        print(f"error: {message}", file=sys.stderr)
-        print(f"(all options: {self.prog} --help)", file=sys.stderr)
-        sys.exit(2)
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = OptionParser(
         prog="mnist-cnn serve",
         description="Serve a checkpoint: a page to draw on at /, the API's documentation at /docs.",
-        allow_abbrev=False,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
@@ -122,7 +115,8 @@ def _parser() -> argparse.ArgumentParser:
         type=user_path,
         nargs="?",
         default=str(BUNDLED),
-        help="a checkpoint of one of this project's nets, or what export wrote as safetensors",
+        help="a checkpoint of one of this project's nets, or what export wrote as safetensors; "
+        "last or best: the newest run's in tb_logs",
     )
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0: every computer may ask")
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one")
@@ -179,6 +173,9 @@ def _port(text: str) -> int:
     if not 0 <= port <= 65535:
         raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 65535")
     return port
+
+
+_port.__name__ = "port"  # argparse: "invalid port value"
 
 
 def _origin(text: str) -> str:

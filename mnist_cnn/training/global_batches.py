@@ -115,10 +115,12 @@ def as_images(images: Tensor) -> Tensor:
     """Images as they are given, (B, 28, 28) or (B, 1, 28, 28), as (B, 28, 28).
 
     Raises:
-        UserError: If they are neither bytes nor floats in [0, 1], or of another shape.
+        UserError: If they are neither bytes nor floats in [0, 1], of another shape, or no tensor.
     """
     if torch.jit.is_tracing():  # as (B, 28, 28): a trace holds no comparisons
         return images
+    if not isinstance(images, Tensor):
+        raise UserError(f"images must be a tensor, and are {type(images).__name__}")
     shape = tuple(images.shape)
     if len(shape) == 4 and shape[1] == 1:
         images = images.squeeze(1)

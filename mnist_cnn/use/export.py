@@ -9,7 +9,6 @@ answers.
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import logging
@@ -23,8 +22,9 @@ from torch import Tensor
 
 from mnist_cnn import __version__
 from mnist_cnn.checkpoints.files import BUNDLED, CheckpointError
+from mnist_cnn.checkpoints.run_folder import newest
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.errors import UserError
+from mnist_cnn.errors import OptionParser, UserError
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import EnsembleCNN, describe
 from mnist_cnn.paths import user_path
@@ -92,6 +92,7 @@ def export(
             try:
                 temporary.write_bytes(content)
             except OSError as error:
+                temporary.unlink(missing_ok=True)  # what is free is what was free before
                 raise ExportError(f"--out {unwritable(out, error, len(content))}") from error
             predict = read(temporary)
         except ImportError as error:
@@ -251,9 +252,8 @@ SUFFIXES = {"onnx": ".onnx", "torch_export": ".pt2", "safetensors": ".safetensor
 
 def main(args: Sequence[str]) -> None:
     """The command ``export``."""
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="mnist-cnn export",
-        allow_abbrev=False,
         description="Write a trained model for elsewhere: uint8 images (N, 28, 28) in, "
         "probabilities (N, 10) out, checked against the checkpoint on 1,000 test images.",
     )
@@ -262,7 +262,8 @@ def main(args: Sequence[str]) -> None:
         type=user_path,
         nargs="*",
         default=[str(BUNDLED)],
-        help="of one of this project's nets; several: their ensemble, which averages probabilities",
+        help="of one of this project's nets, or last or best: the newest run's in tb_logs; "
+        "several: their ensemble, which averages probabilities",
     )
     parser.add_argument("--format", required=True, choices=list(FORMATS), help="kind of file")
     parser.add_argument(
@@ -275,7 +276,8 @@ def main(args: Sequence[str]) -> None:
         "--opset", type=int, metavar="N", help="version of ONNX's operators, 18 or newer"
     )
     given = parser.parse_args(args)
-    metadata = export(given.checkpoint, given.format, given.out, given.data_dir, given.opset)
+    checkpoints = [newest(name) for name in given.checkpoint]
+    metadata = export(checkpoints, given.format, given.out, given.data_dir, given.opset)
     print(f"{given.out}: {Path(given.out).stat().st_size / 1e6:.1f} MB, {given.format}")
     for name, text in metadata.items():
         print(f"  {name}: {text}")

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.progress import track
 
 from mnist_cnn.checkpoints.files import BUNDLED
+from mnist_cnn.checkpoints.run_folder import newest
+from mnist_cnn.data_sets import class_words
 from mnist_cnn.digits.files import Page, find_files, read_files
-from mnist_cnn.errors import UserError, warn
-from mnist_cnn.mnist_files import class_names
+from mnist_cnn.errors import OptionParser, UserError, warn
 from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import load_classifier
-from mnist_cnn.use.former_predict import PICTURES, todays
+from mnist_cnn.use.former_predict import PICTURES, names_pictures, todays
 from mnist_cnn.use.reading import Reader, Reading
 from mnist_cnn.use.tables import check_place, write_table
 
@@ -39,7 +40,7 @@ def takes(arguments: Sequence[str]) -> bool:
     """
     if any(argument.startswith(LIGHTNINGS) for argument in arguments):
         # Those that begin with a picture are a mistake.
-        return not arguments[0].startswith("-") or todays(arguments) is not None
+        return not arguments[0].startswith("-") or names_pictures(arguments)
     given = _parser(pictures="*").parse_known_args(arguments)[0]
     return bool(given.pictures or given.out or given.accelerator) or given.test_shifts is not None
 
@@ -59,8 +60,8 @@ def main(arguments: Sequence[str]) -> None:
     given = parse(arguments)
     if given.out is not None:
         check_place("--out", given.out)
-    model, facts = load_classifier(given.ckpt_path)
-    names = [] if facts["dataset"] == "MNIST" else class_names(facts["dataset"])
+    model, facts = load_classifier(newest(given.ckpt_path))
+    names = class_words(facts["dataset"])
     reader = Reader(model, is_mnist=not names, test_shifts=given.test_shifts)
     reader.to(device(given.accelerator or "auto"))
     pages: list[Page] = []
@@ -105,9 +106,8 @@ def device(accelerator: str) -> torch.device:
 
 
 def _parser(pictures: str = "+") -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = OptionParser(
         prog="mnist-cnn predict",
-        allow_abbrev=False,
         description="Read the digits in pictures: PNG, JPEG, WebP, TIFF, BMP or GIF, drawn or "
         "photographed, any size, dark on light or light on dark.",
         epilog="Without PICTURES: MNIST's test images, with the options of `mnist-cnn test`. Exit "
@@ -125,7 +125,7 @@ def _parser(pictures: str = "+") -> argparse.ArgumentParser:
         "--ckpt_path",
         type=user_path,
         default=str(BUNDLED),
-        help="the model (default: the included one)",
+        help="the model; last or best: the newest run's in tb_logs (default: the included one)",
     )
     add(
         "--out",

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.data_sets import class_words
 from mnist_cnn.training.trainer_state import datamodule, gather, run_folder
 from mnist_cnn.use.tables import check_suffix, write_table
 
@@ -54,9 +55,7 @@ class PredictionWriter(Callback):
             folder = run_folder(trainer) if trainer.loggers else Path()
             path = Path(self.path or folder / "predictions.csv")
             data = datamodule(trainer)
-            names: list[str] = []
-            if isinstance(data, MNISTDataModule) and data.dataset != "MNIST":
-                names = data.class_names
+            names = class_words(data.dataset) if isinstance(data, MNISTDataModule) else []
             keys = [{"index": i} for i in range(len(probabilities))]
             write_table(path, keys, probabilities, names)
             print(f"{len(probabilities)} predictions: {path}", flush=True)
