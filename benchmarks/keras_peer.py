@@ -1,15 +1,13 @@
 """The published run, in real Keras: the peer of ``compare_keras.py`` and ``epoch.py``.
 
-    python -m benchmarks.keras_peer --seed 1 --epochs 12 --raw data/MNIST/raw
+    python -m benchmarks.keras_peer --seed 1 --epochs 12 --data data
 
 Needs keras, a backend of it and numpy; nothing of this project. Prints a JSON line with the
-versions, and one an epoch: seconds of the training (train_s) and with the validation (s), loss,
-accuracy, val_loss, val_accuracy.
+versions before those of the epochs, which have accuracy and val_loss, too.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -21,6 +19,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 from keras import layers
+
+from benchmarks import peers
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -46,18 +46,15 @@ class Lines(keras.callbacks.Callback):
 
 def main() -> None:
     """Train and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--raw", type=Path, default=Path("data/MNIST/raw"))
-    parser.add_argument("--steps", type=int, help="of an epoch, and of its validation")
+    parser = peers.options(__doc__)
     parser.add_argument("--steps-per-execution", type=int, default=1)
     args = parser.parse_args()
     keras.utils.set_random_seed(args.seed)
 
     def read(part: str) -> tuple[np.ndarray, np.ndarray]:
-        x = read_idx(args.raw / f"{part}-images-idx3-ubyte")[..., None].astype("float32") / 255
-        return x, keras.utils.to_categorical(read_idx(args.raw / f"{part}-labels-idx1-ubyte"), 10)
+        files = Path(args.data) / "MNIST" / "raw"
+        x = read_idx(files / f"{part}-images-idx3-ubyte")[..., None].astype("float32") / 255
+        return x, keras.utils.to_categorical(read_idx(files / f"{part}-labels-idx1-ubyte"), 10)
 
     x_train, y_train = read("train")
     model = keras.Sequential(
@@ -84,7 +81,8 @@ def main() -> None:
     versions = {"keras": keras.__version__, "backend": backend}
     print(json.dumps(versions | {backend: import_module(backend).__version__}), flush=True)
 
-    fit = {"x": x_train, "y": y_train, "validation_data": read("t10k"), "batch_size": 128}
+    fit = {"x": x_train, "y": y_train, "validation_data": read("t10k")}
+    fit["batch_size"] = peers.BATCH_SIZE
     # Let Keras trace its functions before the clock starts, by two batches whose effect is undone:
     # on the same model, which keeps the functions, and the same data, for whose shapes they are.
     model.optimizer.build(model.trainable_variables)

@@ -18,7 +18,7 @@ import pytest
 from lightning.pytorch import Callback
 
 from mnist_cnn.checkpoints.files import read_checkpoint
-from tests.conftest import CNN, ROOT, Result
+from tests.conftest import CNN, ROOT, Result, made_once
 from tests.support.needs import PATH, do_without, require
 from tests.support.runs import differences, state
 
@@ -145,20 +145,13 @@ def machines(logs: Path, mnist_root: Path) -> Iterator[Machines]:
 @pytest.fixture(scope="module")
 def one_machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one machine with two processes makes of the run, undisturbed."""
-    folder = tmp_path_factory.mktemp("one")
-    flags = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    run = [sys.executable, "-m", "mnist_cnn", *RUN, *flags]
-    subprocess.run([*run, f"--trainer.logger.init_args.save_dir={folder}"], check=True, cwd=ROOT)
-    return state(folder / "cnn" / "version_0")
 
+    def make(folder: Path) -> None:
+        flags = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+        flags.append(f"--trainer.logger.init_args.save_dir={folder}")
+        subprocess.run([sys.executable, "-m", "mnist_cnn", *RUN, *flags], check=True, cwd=ROOT)
 
-def test_two_machines_train_the_model_of_one(
-    machines: Machines, one_machine: dict[str, Any]
-) -> None:
-    machines.start(1)
-    machines.start(2)
-    machines.wait_for_end()
-    assert differences(one_machine, machines.state()) == []
+    return state(made_once(tmp_path_factory, "one_machine", make) / "cnn" / "version_0")
 
 
 def test_an_agent_that_is_killed_rejoins(machines: Machines, one_machine: dict[str, Any]) -> None:
@@ -173,7 +166,7 @@ def test_an_agent_that_is_killed_rejoins(machines: Machines, one_machine: dict[s
     assert differences(one_machine, machines.state()) == []
 
 
-def test_a_short_cut_of_the_link_is_waited_for(
+def test_two_machines_train_the_model_of_one_and_wait_for_a_short_cut_of_the_link(
     machines: Machines, one_machine: dict[str, Any]
 ) -> None:
     machines.start(1)
