@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks import peers
+from benchmarks.torch_peer import Batches, test
 from mnist_cnn import Adadelta, KerasCNN, MNISTDataModule
 from mnist_cnn.__main__ import keep_freed_memory
 from mnist_cnn.training.global_batches import GlobalBatchSampler
@@ -59,16 +60,12 @@ def main() -> None:
             seen += len(batch.labels)
         return float(total_loss) / seen
 
-    def test() -> float:
-        net.eval()
-        right = []
-        with torch.inference_mode():
-            for share in islice(tests, args.steps):
-                batch = data.test_set[share]
-                right.append(net(as_input(batch.images)).argmax(dim=1) == batch.labels)
-        return torch.cat(right).float().mean().item()
+    def test_batches() -> Batches:
+        for share in islice(tests, args.steps):
+            batch = data.test_set[share]
+            yield as_input(batch.images), batch.labels
 
-    peers.run(args.epochs, train, test)
+    peers.run(args.epochs, train, lambda: test(net, test_batches()))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import json
 import os
 import time
 from importlib import import_module
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -21,13 +20,6 @@ import numpy as np
 from keras import layers
 
 from benchmarks import peers
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """An array of unsigned bytes in the IDX format."""
-    content = path.read_bytes()
-    shape = np.frombuffer(content, dtype=">u4", count=content[3], offset=4)
-    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
 
 
 class Lines(keras.callbacks.Callback):
@@ -52,9 +44,12 @@ def main() -> None:
     keras.utils.set_random_seed(args.seed)
 
     def read(part: str) -> tuple[np.ndarray, np.ndarray]:
-        files = Path(args.data) / "MNIST" / "raw"
-        x = read_idx(files / f"{part}-images-idx3-ubyte")[..., None].astype("float32") / 255
-        return x, keras.utils.to_categorical(read_idx(files / f"{part}-labels-idx1-ubyte"), 10)
+        images, labels = (
+            np.fromfile(f"{args.data}/MNIST/raw/{part}-{name}-ubyte", np.uint8, offset=header)
+            for name, header in (("images-idx3", 16), ("labels-idx1", 8))
+        )
+        x = images.reshape(-1, 28, 28, 1).astype("float32") / 255
+        return x, keras.utils.to_categorical(labels, 10)
 
     x_train, y_train = read("train")
     model = keras.Sequential(

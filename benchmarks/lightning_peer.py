@@ -2,9 +2,9 @@
 
     python -m benchmarks.lightning_peer --seed 1 --data data
 
-That is: a data module of torchvision's transforms image by image and DataLoaders, contiguous
-tensors, ``nn.Dropout``, ``self.log`` in every step, torchmetrics, a TensorBoard logger, the
-Trainer's own checkpoints. Nothing of this project.
+That is: torchvision's transforms image by image in DataLoaders, contiguous tensors, ``nn.Dropout``,
+``self.log`` in every step, torchmetrics, a TensorBoard logger, the Trainer's own checkpoints.
+Nothing of this project.
 """
 
 from __future__ import annotations
@@ -12,41 +12,18 @@ from __future__ import annotations
 import json
 import tempfile
 from time import perf_counter
-from typing import Any
 
 import lightning as L
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
-from torchvision import datasets, transforms
 
 from benchmarks import peers
-from benchmarks.torch_peer import keras_net
+from benchmarks.torch_peer import keras_net, loaders
 
 Images = tuple[Tensor, Tensor]  # (B, 1, 28, 28), and labels (B,)
-
-
-class MNISTData(L.LightningDataModule):
-    """MNIST, image by image."""
-
-    def __init__(self, data_dir: str, batch_size: int = peers.BATCH_SIZE, workers: int = 0) -> None:
-        super().__init__()
-        self.data_dir, self.batch_size = data_dir, batch_size
-        self.workers: Any = {"num_workers": workers, "persistent_workers": workers > 0}
-
-    def setup(self, stage: str) -> None:
-        transform = transforms.ToTensor()
-        self.train_set = datasets.MNIST(self.data_dir, train=True, transform=transform)
-        self.val_set = datasets.MNIST(self.data_dir, train=False, transform=transform)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.train_set, batch_size=self.batch_size, shuffle=True, **self.workers)
-
-    def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader(self.val_set, batch_size=self.batch_size, **self.workers)
 
 
 class Classifier(L.LightningModule):
@@ -110,7 +87,8 @@ def main() -> None:
             limit_val_batches=args.steps,
             enable_progress_bar=False,  # this project shows none where there is no terminal
         )
-        trainer.fit(Classifier(), MNISTData(args.data, workers=args.workers))
+        batches = loaders(args, test_batch_size=peers.BATCH_SIZE, workers=args.workers)
+        trainer.fit(Classifier(), *batches)
 
 
 if __name__ == "__main__":

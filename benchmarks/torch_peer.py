@@ -43,6 +43,21 @@ def keras_net() -> nn.Sequential:
     )
 
 
+def loaders(
+    args: argparse.Namespace, *transform: Any, test_batch_size: int, workers: int = 0
+) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """Training and test images, transformed one by one."""
+    all_of_them = transforms.Compose([transforms.ToTensor(), *transform])
+    train_set, test_set = (
+        datasets.MNIST(args.data, train=part, transform=all_of_them) for part in (True, False)
+    )
+    more: Any = {"num_workers": workers, "persistent_workers": workers > 0}
+    return (
+        DataLoader(train_set, batch_size=peers.BATCH_SIZE, shuffle=True, **more),
+        DataLoader(test_set, batch_size=test_batch_size, **more),
+    )
+
+
 def train(net: nn.Module, batches: Batches, optimizer: torch.optim.Optimizer) -> float:
     """Train on each batch; return the mean loss."""
     net.train()
@@ -65,17 +80,12 @@ def test(net: nn.Module, batches: Batches) -> float:
 
 def example(args: argparse.Namespace) -> None:
     """Train as the official example does."""
-    to_tensor = transforms.Compose([transforms.ToTensor(), transforms.Normalize(*CONSTANTS)])
-    train_set, test_set = (
-        datasets.MNIST(args.data, train=part, transform=to_tensor) for part in (True, False)
-    )
-    loader = DataLoader(train_set, batch_size=peers.BATCH_SIZE, shuffle=True)
-    tests: Any = DataLoader(test_set, batch_size=1000)
+    batches, tests = loaders(args, transforms.Normalize(*CONSTANTS), test_batch_size=1000)
     net = keras_net()
     optimizer = torch.optim.Adadelta(net.parameters(), lr=1.0, rho=0.95, eps=1e-7)
     peers.run(
         args.epochs,
-        lambda epoch: train(net, islice(loader, args.steps), optimizer),
+        lambda epoch: train(net, islice(batches, args.steps), optimizer),
         lambda: test(net, islice(tests, args.steps)),
     )
 
