@@ -14,25 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks import (
-    accuracy,
-    compare_keras,
-    device_counts,
-    epoch,
-    gpu,
-    pictures,
-    scaling,
-    startup,
-    trainings,
-)
+from benchmarks import trainings
 from benchmarks.programs import ROOT, warm_up
 from benchmarks.records import Record, machine, our_versions, write_record
 
-MODULES = (epoch, accuracy, compare_keras, scaling, startup, device_counts, pictures, gpu)
-BENCHMARKS = {module.__name__.rpartition(".")[2]: module for module in MODULES}
+TRAININGS = ("epoch", "accuracy", "compare_keras", "gpu")
+OTHERS = ("scaling", "startup", "device_counts", "pictures")
+BENCHMARKS = {name: import_module(f"benchmarks.{name}") for name in (*TRAININGS, *OTHERS)}
 #: The options that several benchmarks have; the ``OPTIONS`` of each say which, with its defaults.
 OPTIONS: dict[str, dict[str, Any]] = {
     "peers": {"nargs": "+", "help": "(%(default)s)"},
@@ -56,13 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="name", metavar="NAME")
     for name, module in BENCHMARKS.items():
         text = module.__doc__ or ""
-        shared = getattr(module, "OPTIONS", {})
-        if "seeds" in shared:
+        if name in TRAININGS:
             text += trainings.__doc__ or ""
         command = commands.add_parser(
             name, help=text.partition("\n")[0], description=text, formatter_class=as_written
         )
-        for option, default in shared.items():
+        for option, default in getattr(module, "OPTIONS", {}).items():
             command.add_argument(f"--{option}", default=default, **OPTIONS[option])
         if hasattr(module, "add_arguments"):
             module.add_arguments(command)

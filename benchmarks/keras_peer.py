@@ -55,13 +55,9 @@ def main() -> None:
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            layers.Conv2D(32, 3, activation="relu"),
-            layers.Conv2D(64, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Dropout(0.25),
-            layers.Flatten(),
-            layers.Dense(128, activation="relu"),
-            layers.Dropout(0.5),
+            *(layers.Conv2D(32, 3, activation="relu"), layers.Conv2D(64, 3, activation="relu")),
+            *(layers.MaxPooling2D(2), layers.Dropout(0.25), layers.Flatten()),
+            *(layers.Dense(128, activation="relu"), layers.Dropout(0.5)),
             layers.Dense(10, activation="softmax"),
         ]
     )
