@@ -20,12 +20,13 @@ measure = trainings.measure
 
 def table(record: Record) -> str:
     """The record as a Markdown table of mean ± standard deviation over the seeds, and verdicts."""
+    peers = [trainings.title(name) for name in PEERS]
+    rows = [row for row in record["rows"] if row["peer"] in peers]
     epochs = records.by_peer(
         {"peer": epoch["epoch"], **{f"{row['peer']}: {name}": epoch[name] for name in FIGURES}}
-        for row in record["rows"]
+        for row in rows
         for epoch in row["epochs"]
     )
-    peers = [trainings.title(name) for name in PEERS]
     columns = {
         name: records.cell(name, partial(records.mean_sd, digits=1 if figure == "s" else 4))
         for figure in FIGURES
@@ -41,6 +42,6 @@ def table(record: Record) -> str:
             f"Median seconds an epoch, validation included: Keras {keras:.1f}, "
             f"mnist_cnn {ours:.1f}, ratio {ours / keras:.2f}.",
             *records.compared({peer: last[f"{peer}: val_accuracy"] for peer in peers}),
-            f"{len(record['rows']) // 2} seed(s) each. On {records.provenance(record)}",
+            f"{len(rows) // 2} seed(s) each. On {records.provenance(record)}",
         ]
     )

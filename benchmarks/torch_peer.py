@@ -113,7 +113,7 @@ def public(args: argparse.Namespace) -> None:
     peers.run(
         args.epochs,
         lambda epoch: train(net, batches[: args.steps], optimizer),
-        lambda: test(net, tests),
+        lambda: test(net, tests[: args.steps]),
     )
 
 

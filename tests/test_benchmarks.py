@@ -223,7 +223,7 @@ def test_all_peers_train_a_few_steps_of_an_epoch(
 ) -> None:
     measure = Measure(tmp_path, capsys)  # warms up, too
     peers = ("cnn", *trainings.TITLES)
-    short = ("--seeds", "1", "--epochs", "2", "--steps", "4", "--keras-python", sys.executable)
+    short = ("--seeds", "1", "--epochs", "2", "--steps", "2", "--keras-python", sys.executable)
     rows, table = measure("epoch", *short, "--peers", *peers)
     by_peer = {row["peer"]: row for row in rows}
     assert len(by_peer) == len(peers)
