@@ -86,7 +86,7 @@ def test_no_image_is_counted_twice_when_the_devices_do_not_divide_them(
             runpy.run_path(command[0])
         else:
             done = subprocess.run(
-                [sys.executable, *command], capture_output=True, text=True, timeout=170
+                [sys.executable, *command], capture_output=True, text=True, timeout=600
             )
             assert done.returncode == 0, done.stderr
         table = (tmp_path / f"{devices}.csv").read_text()
