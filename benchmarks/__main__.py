@@ -14,25 +14,29 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from benchmarks import (
-    accuracy,
-    compare_keras,
-    device_counts,
-    epoch,
-    gpu,
-    pictures,
-    scaling,
-    startup,
-    trainings,
-)
+from benchmarks import trainings
 from benchmarks.programs import ROOT, warm_up
 from benchmarks.records import Record, machine, our_versions, write_record
 
-MODULES = (epoch, accuracy, compare_keras, scaling, startup, device_counts, pictures, gpu)
-TRAININGS = ("epoch", "accuracy", "compare_keras")
-BENCHMARKS = {module.__name__.rpartition(".")[2]: module for module in MODULES}
+TRAININGS = ("epoch", "accuracy", "compare_keras", "gpu")
+OTHERS = ("scaling", "startup", "device_counts", "pictures")
+BENCHMARKS = {name: import_module(f"benchmarks.{name}") for name in (*TRAININGS, *OTHERS)}
+#: The options that several benchmarks have; the ``OPTIONS`` of each say which, with its defaults.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "peers": {"nargs": "+", "help": "(%(default)s)"},
+    "rounds": {"type": int, "help": "(%(default)s)"},
+    "seeds": {"type": int, "help": "seeds 1, 2, … (%(default)s)"},
+    "epochs": {"type": int, "help": "else the configuration's, or 1"},
+    "steps": {"type": int, "help": "of training (%(default)s); shortens the validation, too"},
+    "ensembles": {"action": "store_true", "help": "also of the first 2, 3, … nets"},
+    "logs": {"type": Path, "help": "keep logs and checkpoints in this folder"},
+    "accelerator": {"choices": ("cpu", "gpu"), "help": "(%(default)s)"},
+    "keras-python": {"type": Path, "help": "(one with Keras is set up: 2 GB)"},
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -49,12 +53,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         command = commands.add_parser(
             name, help=text.partition("\n")[0], description=text, formatter_class=as_written
         )
-        module.add_arguments(command)
+        for option, default in getattr(module, "OPTIONS", {}).items():
+            command.add_argument(f"--{option}", default=default, **OPTIONS[option])
+        if hasattr(module, "add_arguments"):
+            module.add_arguments(command)
         command.add_argument(
             "--table", action="store_true", help="measure nothing: show the record"
         )
         command.add_argument("--record", type=Path, help="(benchmarks/results/NAME.json)")
-        if name in ("epoch", "accuracy"):
+        if hasattr(module, "plot"):
             command.add_argument("--plot", type=Path, help="draw the record into this file")
     args = parser.parse_args(argv)
     if args.name is None:
@@ -65,9 +72,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = json.loads(path.read_text()) if args.table else measure(args, path)
     print(module.table(record), *record["notes"], sep="\n")
     if getattr(args, "plot", None):
-        from benchmarks.plots import PLOTS
-
-        PLOTS[args.name](record).savefig(args.plot, dpi=120)
+        module.plot(record).savefig(args.plot, dpi=120)
 
 
 def measure(args: argparse.Namespace, path: Path) -> Record:

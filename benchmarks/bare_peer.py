@@ -3,17 +3,13 @@
     python -m benchmarks.bare_peer --seed 1
 
 The net, dropout masks, batches and optimizer are those of ``python -m mnist_cnn fit --config
-configs/cnn.yaml``, so the weights are the same; there is nothing else. Prints a JSON line: seconds
-of the training (train_s) and with the validation (s), loss, val_accuracy.
+configs/cnn.yaml``, so the weights are the same; there is nothing else.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 from itertools import islice
-from time import perf_counter
 
 os.environ["GOMP_SPINCOUNT"] = "10000"  # as the command line has it; read when torch is loaded
 
@@ -21,12 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks import peers
+from benchmarks.torch_peer import Batches, test
 from mnist_cnn import Adadelta, KerasCNN, MNISTDataModule
 from mnist_cnn.__main__ import keep_freed_memory
 from mnist_cnn.training.global_batches import GlobalBatchSampler
 from mnist_cnn.training.randomness import keyed_dropout, step_keys
 
-BATCH_SIZE, CPU = 128, torch.device("cpu")
+CPU = torch.device("cpu")
 
 
 def as_input(images: Tensor) -> Tensor:  # (B, 28, 28) uint8 → (B, 1, 28, 28) in [0, 1]
@@ -35,44 +33,39 @@ def as_input(images: Tensor) -> Tensor:  # (B, 28, 28) uint8 → (B, 1, 28, 28) 
 
 
 def main() -> None:
-    """Train an epoch, validate, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, help="of training, and of validation")
-    args = parser.parse_args()
+    """Train, validate, print."""
+    args = peers.options(__doc__).parse_args()
     keep_freed_memory()
-    data = MNISTDataModule()
+    data = MNISTDataModule(args.data)
     data.setup()
     torch.manual_seed(args.seed)
     net = KerasCNN().to(memory_format=torch.channels_last)
     optimizer = Adadelta(net.parameters(), lr=1.0, rho=0.95, eps=1e-7)
-    batches = GlobalBatchSampler(data.train_set, BATCH_SIZE, shuffle=True, seed=args.seed)
-    tests = GlobalBatchSampler(data.test_set, BATCH_SIZE, shuffle=False)
+    batches = GlobalBatchSampler(data.train_set, peers.BATCH_SIZE, shuffle=True, seed=args.seed)
+    tests = GlobalBatchSampler(data.test_set, peers.BATCH_SIZE, shuffle=False)
 
-    total_loss, seen = torch.zeros(()), 0
-    start = perf_counter()
-    net.train()
-    for step, share in enumerate(islice(batches, args.steps)):
-        batch = data.train_set[share]
-        keys = step_keys(args.seed, 0, step, layers=2, device=CPU)
-        with keyed_dropout(net, keys[1:], first_row=0):
-            loss = F.cross_entropy(net(as_input(batch.images)), batch.labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        total_loss += loss.detach() * len(batch.labels)
-        seen += len(batch.labels)
-    trained = perf_counter()
+    def train(epoch: int) -> float:
+        total_loss, seen = torch.zeros(()), 0
+        net.train()
+        batches.set_epoch(epoch)
+        for step, share in enumerate(islice(batches, args.steps)):
+            batch = data.train_set[share]
+            keys = step_keys(args.seed, epoch, step, layers=2, device=CPU)
+            with keyed_dropout(net, keys[1:], first_row=0):
+                loss = F.cross_entropy(net(as_input(batch.images)), batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total_loss += loss.detach() * len(batch.labels)
+            seen += len(batch.labels)
+        return float(total_loss) / seen
 
-    net.eval()
-    right = []
-    with torch.inference_mode():
+    def test_batches() -> Batches:
         for share in islice(tests, args.steps):
             batch = data.test_set[share]
-            right.append(net(as_input(batch.images)).argmax(dim=1) == batch.labels)
-    accuracy = torch.cat(right).float().mean().item()
-    row = {"train_s": trained - start, "s": perf_counter() - start}
-    print(json.dumps(row | {"loss": float(total_loss) / seen, "val_accuracy": accuracy}))
+            yield as_input(batch.images), batch.labels
+
+    peers.run(args.epochs, train, lambda: test(net, test_batches()))
 
 
 if __name__ == "__main__":

@@ -6,40 +6,42 @@ first use. Three seeds take an hour on two cores.
 
 from __future__ import annotations
 
-import argparse
+from functools import partial
 from statistics import median
 
 from benchmarks import records, trainings
 from benchmarks.programs import FIGURES
-from benchmarks.records import Record, Row
+from benchmarks.records import Record
 
 PEERS = ("keras", "cnn")
+OPTIONS = trainings.options(PEERS, seeds=3, epochs=12)
 measure = trainings.measure
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this benchmark's options."""
-    trainings.add_arguments(parser, PEERS, seeds=3, epochs=12)
 
 
 def table(record: Record) -> str:
     """The record as a Markdown table of mean ± standard deviation over the seeds, and verdicts."""
-    rows: list[Row] = [{**e, "peer": row["peer"]} for row in record["rows"] for e in row["epochs"]]
     peers = [trainings.title(name) for name in PEERS]
-    show = {name: records.cell(name, records.mean_sd) for name in FIGURES}
-    show["s"] = records.cell("s", lambda seconds: records.mean_sd(seconds, 1))
-    cells = []
-    for epoch in sorted({row["epoch"] for row in rows}):
-        figures = records.by_peer(row for row in rows if row["epoch"] == epoch)
-        cells.append([f"{epoch}", *(show[name](figures[p]) for name in FIGURES for p in peers)])
-    header = [f"{peer}: {name}" for name in FIGURES for peer in peers]
-    keras, ours = (median(records.by_peer(rows)[peer]["s"]) for peer in peers)
+    rows = [row for row in record["rows"] if row["peer"] in peers]
+    epochs = records.by_peer(
+        {"peer": epoch["epoch"], **{f"{row['peer']}: {name}": epoch[name] for name in FIGURES}}
+        for row in rows
+        for epoch in row["epochs"]
+    )
+    columns = {
+        name: records.cell(name, partial(records.mean_sd, digits=1 if figure == "s" else 4))
+        for figure in FIGURES
+        for name in (f"{peer}: {figure}" for peer in peers)
+    }
+    keras, ours = (
+        median(s for epoch in epochs.values() for s in epoch[f"{peer}: s"]) for peer in peers
+    )
+    *_, last = epochs.values()
     return "\n".join(
         [
-            *(records.markdown(["epoch", *header], cells), ""),
+            *(records.table("epoch", epochs, columns), ""),
             f"Median seconds an epoch, validation included: Keras {keras:.1f}, "
             f"mnist_cnn {ours:.1f}, ratio {ours / keras:.2f}.",
-            *records.compared({peer: figures[peer]["val_accuracy"] for peer in peers}),
-            f"{len(record['rows']) // 2} seed(s) each. On {records.provenance(record)}",
+            *records.compared({peer: last[f"{peer}: val_accuracy"] for peer in peers}),
+            f"{len(rows) // 2} seed(s) each. On {records.provenance(record)}",
         ]
     )

@@ -9,9 +9,12 @@ Takes about ten minutes on two cores.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
+from timeit import repeat
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import programs, records
@@ -23,11 +26,11 @@ if TYPE_CHECKING:
 #: (processes, global batch); each batch's first is the run that the others are compared with.
 RUNS = ((1, 128), (2, 128), (4, 128), (1, 126), (3, 126))
 STEPS_OF_WEIGHTS = 5
+OPTIONS = {"steps": 20}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this benchmark's options."""
-    parser.add_argument("--steps", type=int, default=20, help="of training (%(default)s)")
     parser.add_argument("--configs", nargs="+", default=["cnn", "cnn+exact"], help="(%(default)s)")
 
 
@@ -36,8 +39,7 @@ def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
     for configs in args.configs:
         first: dict[int, Any] = {}
         for devices, batch_size in RUNS:
-            losses, _ = train(configs, devices, batch_size, args.steps)
-            _, weights = train(configs, devices, batch_size, STEPS_OF_WEIGHTS)
+            losses, weights = train(configs, devices, batch_size, args.steps)
             losses_of_one, weights_of_one = first.setdefault(batch_size, (losses, weights))
             pairs = zip(weights, weights_of_one, strict=True)
             yield {
@@ -52,17 +54,21 @@ def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
 def train(
     configs: str, devices: int, batch_size: int, steps: int
 ) -> tuple[list[float], list[Tensor]]:
-    """The loss of each of the first training steps, and the weights after them."""
+    """The loss of each of the first training steps, and the weights after some of them."""
     import torch
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     flags = ["--trainer.max_epochs=1", *programs.limits(steps, "train"), *programs.limits(1, "val")]
-    flags += ["--trainer.log_every_n_steps=1", "--trainer.enable_model_summary=false"]
+    flags += ["--trainer.log_every_n_steps=1", f"--data.batch_size={batch_size}"]
     with tempfile.TemporaryDirectory() as logs:
-        size = f"--data.batch_size={batch_size}"
-        run = Path(programs.fit(configs, *flags, size, devices=devices, logs=Path(logs)).folder)
-        events = EventAccumulator(str(run)).Reload()
-        checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        save: Row = {"every_n_train_steps": min(STEPS_OF_WEIGHTS, steps), "save_top_k": -1}
+        save |= {"dirpath": logs, "filename": "{step}", "auto_insert_metric_name": False}
+        callback = {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": save}
+        flags.append(f"--trainer.callbacks+={json.dumps([callback])}")
+        run = programs.fit(configs, *flags, devices=devices, logs=Path(logs)).folder
+        events = EventAccumulator(run).Reload()
+        first = min(Path(logs).glob("*.ckpt"), key=lambda path: int(path.stem))
+        checkpoint = torch.load(first, weights_only=True)
     losses = [event.value for event in events.Scalars("over_images/train/loss_of_step")]
     weights = checkpoint["state_dict"].items()
     return losses, [value for name, value in weights if name.startswith("net.")]
@@ -72,25 +78,21 @@ def dropout_ms() -> dict[str, float]:
     """Median time of a step's two dropout layers, forward: ``nn.Dropout``, and this project's."""
     import torch
     from torch import nn
-    from torch.utils.benchmark import Timer
 
     from mnist_cnn.training.randomness import Dropout, keyed_dropout, step_keys
 
-    def median(layers: nn.Sequential) -> float:
-        inputs = [torch.randn(128, 64, 12, 12), torch.randn(128, 128)]
-        run = "for layer, x in zip(layers, inputs): layer(x)"
-        timer = Timer(
-            run, globals={"layers": layers, "inputs": inputs}, num_threads=torch.get_num_threads()
-        )
-        return 1000 * timer.blocked_autorange(min_run_time=1).median
-
-    ours = nn.Sequential(Dropout(0.25), Dropout(0.5))
+    inputs = torch.randn(128, 64, 12, 12), torch.randn(128, 128)
+    pairs = {
+        name: [*zip((layer(0.25), layer(0.5)), inputs, strict=True)]
+        for name, layer in (("nn", nn.Dropout), ("ours", Dropout))
+    }
     keys = step_keys(1, 0, 0, layers=2, device=torch.device("cpu"))
-    with keyed_dropout(ours, keys[1:], first_row=0):
-        return {
-            "nn": median(nn.Sequential(nn.Dropout(0.25), nn.Dropout(0.5))),
-            "ours": median(ours),
+    with keyed_dropout(nn.ModuleList(layer for layer, _ in pairs["ours"]), keys[1:], first_row=0):
+        run = "for layer, x in pairs: layer(x)"
+        times = {
+            n: repeat(run, number=1, repeat=200, globals={"pairs": p}) for n, p in pairs.items()
         }
+    return {name: 1000 * median(seconds) for name, seconds in times.items()}
 
 
 def table(record: Record) -> str:

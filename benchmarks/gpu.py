@@ -7,101 +7,56 @@ JAX in the Python of ``--keras-python``; three rounds take five minutes on an H2
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from benchmarks import programs, records
+from benchmarks import programs, records, trainings
 from benchmarks.records import Record, Row
 
-#: Each by its name in the table: a module of this folder, and its flags.
-PEERS = {
-    "Keras on JAX": ("keras", []),
-    "Keras on JAX, 32 steps an execution": ("keras", ["--steps-per-execution=32"]),
-    "plain Lightning port": ("lightning", ["--accelerator=gpu", "--workers=8"]),
-    "plain loop": ("gpu", []),
-    **{
-        f"plain loop, recorded, {precision}": ("gpu", ["--record", f"--precision={precision}"])
-        for precision in ("fp32", "tf32", "bf16")
-    },
-}
-#: This project's: configurations, and flags.
-OURS = {
-    f"{configs.replace('+', '.yaml + ')}.yaml{name}": (configs, flags)
-    for configs in ("cnn", "cnn+bf16")
-    for name, flags in {
-        "": [],
-        ", not compiled": ["--model.compile=false"],
-        ", not recorded": ["--model.record_step=false"],
-    }.items()
-}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this benchmark's options."""
-    names = [*PEERS, *OURS]
-    parser.add_argument("--peers", nargs="+", default=names, metavar="NAME", help=f"of {names}")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--steps", type=int, help="shorten the epochs, and their validations")
-    parser.add_argument("--accelerator", default="gpu", help="cpu, to try it")
-    parser.add_argument("--keras-python", type=Path, default=Path(sys.executable))
+PEERS = (
+    *("keras", "keras --steps-per-execution=32", "lightning --workers=8", "gpu"),
+    *(f"gpu --record --precision={precision}" for precision in ("fp32", "tf32", "bf16")),
+    *("cnn", "cnn --model.compile=false", "cnn --model.record_step=false"),
+    *("cnn+bf16", "cnn+bf16 --model.compile=false", "cnn+bf16 --model.record_step=false"),
+)
+OPTIONS = trainings.options((), seeds=3, epochs=4)
+OPTIONS |= {"peers": PEERS, "accelerator": "gpu", "keras-python": Path(sys.executable)}
 
 
 def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
     """Yield a row for each training."""
-    record["machine"]["accelerator"] = accelerator()
-    for number, name in records.taking_turns(args.peers, args.rounds):
-        epochs = []
-        if name in OURS:
-            configs, flags = OURS[name]
-            flags = [*flags, f"--trainer.max_epochs={args.epochs}"]
-            flags += programs.limits(args.steps, "train", "val")
-            done = programs.fit(configs, *flags, accelerator=args.accelerator)
-            epochs, process_s = done.epochs, done.process_s
-        else:
-            peer, flags = PEERS[name]
-            flags = [flag.replace("gpu", args.accelerator) for flag in flags]
-            flags += [f"--epochs={args.epochs}", *([f"--steps={args.steps}"] if args.steps else [])]
-            lines, process_s = programs.peer(
-                peer,
-                *flags,
-                python=args.keras_python if peer == "keras" else None,
-                env={"KERAS_BACKEND": "jax"},
-            )
-            epochs = [line for line in lines if "loss" in line]
-        row: Row = {"peer": name, "round": number, "process_s": process_s}
-        for figure in ("train_s", "s"):
-            seconds = [epoch[figure] for epoch in epochs if figure in epoch]
-            if seconds:
-                row[figure] = median(seconds[1:] or seconds)
-            if len(seconds) > 1:
-                row[f"first_{figure}"] = seconds[0]
-        yield row | {"loss": epochs[-1]["loss"]}
-
-
-def accelerator() -> str:
-    """The GPU's name, asked for in another process: this one has to stay small."""
+    os.environ["KERAS_BACKEND"] = "jax"  # of the programs that are started
+    # Asked for in another process: this one has to stay small.
     code = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
-    return programs.run([sys.executable, "-c", code]).out.strip() or "no GPU"
+    gpu = programs.run([sys.executable, "-c", code]).out.strip()
+    record["machine"]["accelerator"] = gpu or "no GPU"
+    yield from trainings.measure(args, record)
 
 
 def table(record: Record) -> str:
     """The record as a Markdown table."""
-    peers = records.by_peer(record["rows"])
-    keras = min(
-        (of for name, of in peers.items() if "Keras on" in name),
-        key=lambda of: median(of["s"]),
-        default=None,
-    )
+    peers = records.by_peer(map(first_and_later, record["rows"]))
+    on_keras = [of for name, of in peers.items() if name.startswith(trainings.title("keras"))]
+    best = min(on_keras, key=lambda of: median(of["s"]), default=None)
     columns = {
         "an epoch, s": records.median("train_s", 3),
         "with validation, s": records.median("s", 3),
         "range": records.least_to_most("s", 3),
-        "of Keras's best": records.ratio("s", keras),
+        "of Keras's best": records.ratio("s", best),
         "the first, s": records.median("first_s", 1),
         "whole program, s": records.median("process_s", 1),
     }
     where = f"{record['machine']['accelerator']}, {records.provenance(record)}"
-    return "\n".join([records.table("trained by", peers, columns), "", f"On {where}"])
+    return f"{records.table('trained by', peers, columns)}\n\nOn {where}"
+
+
+def first_and_later(row: Row) -> Row:
+    """A training's seconds: of its first epoch, and the median of the later ones."""
+    figures = {"peer": row["peer"], "process_s": row["process_s"]}
+    for name in ("train_s", "s"):
+        if seconds := [epoch[name] for epoch in row["epochs"] if name in epoch]:
+            figures |= {name: median(seconds[1:] or seconds), f"first_{name}": seconds[0]}
+    return figures

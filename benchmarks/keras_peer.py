@@ -1,20 +1,17 @@
 """The published run, in real Keras: the peer of ``compare_keras.py`` and ``epoch.py``.
 
-    python -m benchmarks.keras_peer --seed 1 --epochs 12 --raw data/MNIST/raw
+    python -m benchmarks.keras_peer --seed 1 --epochs 12 --data data
 
 Needs keras, a backend of it and numpy; nothing of this project. Prints a JSON line with the
-versions, and one an epoch: seconds of the training (train_s) and with the validation (s), loss,
-accuracy, val_loss, val_accuracy.
+versions before those of the epochs, which have accuracy and val_loss, too.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
 from importlib import import_module
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -22,12 +19,7 @@ import keras
 import numpy as np
 from keras import layers
 
-
-def read_idx(path: Path) -> np.ndarray:
-    """An array of unsigned bytes in the IDX format."""
-    content = path.read_bytes()
-    shape = np.frombuffer(content, dtype=">u4", count=content[3], offset=4)
-    return np.frombuffer(content, dtype=np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+from benchmarks import peers
 
 
 class Lines(keras.callbacks.Callback):
@@ -46,30 +38,26 @@ class Lines(keras.callbacks.Callback):
 
 def main() -> None:
     """Train and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--raw", type=Path, default=Path("data/MNIST/raw"))
-    parser.add_argument("--steps", type=int, help="of an epoch, and of its validation")
+    parser = peers.options(__doc__)
     parser.add_argument("--steps-per-execution", type=int, default=1)
     args = parser.parse_args()
     keras.utils.set_random_seed(args.seed)
 
     def read(part: str) -> tuple[np.ndarray, np.ndarray]:
-        x = read_idx(args.raw / f"{part}-images-idx3-ubyte")[..., None].astype("float32") / 255
-        return x, keras.utils.to_categorical(read_idx(args.raw / f"{part}-labels-idx1-ubyte"), 10)
+        images, labels = (
+            np.fromfile(f"{args.data}/MNIST/raw/{part}-{name}-ubyte", np.uint8, offset=header)
+            for name, header in (("images-idx3", 16), ("labels-idx1", 8))
+        )
+        x = images.reshape(-1, 28, 28, 1).astype("float32") / 255
+        return x, keras.utils.to_categorical(labels, 10)
 
     x_train, y_train = read("train")
     model = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            layers.Conv2D(32, 3, activation="relu"),
-            layers.Conv2D(64, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Dropout(0.25),
-            layers.Flatten(),
-            layers.Dense(128, activation="relu"),
-            layers.Dropout(0.5),
+            *(layers.Conv2D(32, 3, activation="relu"), layers.Conv2D(64, 3, activation="relu")),
+            *(layers.MaxPooling2D(2), layers.Dropout(0.25), layers.Flatten()),
+            *(layers.Dense(128, activation="relu"), layers.Dropout(0.5)),
             layers.Dense(10, activation="softmax"),
         ]
     )
@@ -84,7 +72,8 @@ def main() -> None:
     versions = {"keras": keras.__version__, "backend": backend}
     print(json.dumps(versions | {backend: import_module(backend).__version__}), flush=True)
 
-    fit = {"x": x_train, "y": y_train, "validation_data": read("t10k"), "batch_size": 128}
+    fit = {"x": x_train, "y": y_train, "validation_data": read("t10k")}
+    fit["batch_size"] = peers.BATCH_SIZE
     # Let Keras trace its functions before the clock starts, by two batches whose effect is undone:
     # on the same model, which keeps the functions, and the same data, for whose shapes they are.
     model.optimizer.build(model.trainable_variables)

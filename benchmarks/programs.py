@@ -43,11 +43,8 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Done:
     """Run a program in the project's folder; leave with the end of what it said if it fails.
 
     Linux counts what this process has resident as the program's, at its start: for a true
-    `Done.peak_mb` this process has to stay small, and import no torch.
-
-    Args:
-        command: The program and its arguments.
-        env: Environment variables on top of this process's.
+    `Done.peak_mb` this process has to stay small, and import no torch. The environment variables
+    `env` come on top of this process's.
     """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         start = perf_counter()
@@ -66,25 +63,15 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Done:
 
 
 def fit(
-    configs: str,
+    configs: str,  # names, the later laid over the earlier ones: fast+bf16
     *flags: str,
-    devices: int = 1,
+    devices: int = 1,  # processes that share the training
     accelerator: str = "cpu",
-    logs: Path | None = None,
-    program: Sequence[str] = ("mnist_cnn",),
+    logs: Path | None = None,  # where it logs to; else a folder that is deleted at the end
+    program: Sequence[str] = ("mnist_cnn",),  # module, and arguments before ``fit``
     env: Mapping[str, str] | None = None,
 ) -> Fit:
-    """Run ``python -m mnist_cnn fit`` to its end.
-
-    Args:
-        configs: Names of configurations, the later laid over the earlier ones: ``fast+bf16``.
-        flags: Further flags.
-        devices: Number of processes that share the training.
-        accelerator: What they train on.
-        logs: The folder that it logs to; one that is deleted at the end, unless given.
-        program: Module, and arguments before ``fit``, of a program that stands in for it.
-        env: Environment variables on top of this process's.
-    """
+    """Run ``python -m mnist_cnn fit``, or what stands in for it, to its end."""
     with tempfile.TemporaryDirectory() as temporary:
         done = run(
             [

@@ -13,6 +13,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mnist_cnn.whole_files import write_whole
+
 T = TypeVar("T")
 #: A run, or a part of one: who ran ("peer"), in which round, and its figures.
 Row = dict[str, Any]
@@ -156,7 +158,4 @@ def provenance(record: Record) -> str:
 
 def write_record(path: Path, record: Record) -> None:
     """Write a record as JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    temporary.replace(path)
+    write_whole(path, f"{json.dumps(record, indent=1)}\n".encode())

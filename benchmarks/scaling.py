@@ -62,12 +62,7 @@ SETTINGS = [
     *(Setting(batch_size) for batch_size in (32, 128, 512, 1024, 4096)),
     *(Setting(threads=1), TWO_PROCESSES, *SHARES),
 ]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this benchmark's options."""
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, help="shorten each run")
+OPTIONS = {"rounds": 5, "steps": None}
 
 
 def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:

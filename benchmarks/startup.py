@@ -19,11 +19,7 @@ COMMANDS = {
     "mnist_cnn --help": ["-m", "mnist_cnn", "--help"],
     "mnist_cnn fit --help": ["-m", "mnist_cnn", "fit", "--help"],
 }
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this benchmark's options."""
-    parser.add_argument("--rounds", type=int, default=9)
+OPTIONS = {"rounds": 9}
 
 
 def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:

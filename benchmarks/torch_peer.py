@@ -1,87 +1,177 @@
-"""The classic net trained as the official PyTorch example of MNIST trains its own.
+"""Three trainings in plain PyTorch. Nothing of this project but `Recorded` is in them.
 
-    python -m benchmarks.torch_peer --seed 1 --data data
+    python -m benchmarks.torch_peer example --seed 1
+    python -m benchmarks.torch_peer public
+    python -m benchmarks.torch_peer gpu --record --precision bf16 --epochs 3
 
-That is (https://github.com/pytorch/examples, mnist): torchvision's transforms image by image, a
-DataLoader, contiguous tensors, ``nn.Dropout``, a function that trains an epoch and prints as it
-goes, one that tests in batches of 1000. Net, optimizer and batch size are those of the Keras run.
-Nothing of this project. Prints a JSON line: seconds of the training (train_s) and with the test
-(s), loss, val_accuracy.
+example  The Keras run as the official example of MNIST trains (https://github.com/pytorch/examples):
+         torchvision's transforms image by image, a DataLoader, tests in batches of 1000.
+public   The fastest way to 99 % of MNIST that is known for plain PyTorch: 24C5-pool2-relu,
+         32C3-pool2-relu, 256-relu, 10; Adam with a learning rate that rises to 0.01 and falls in
+         one epoch of batches of 256 (https://github.com/tuomaso/train_mnist_fast, whose author
+         gives a mean of 0.9904). The images are floats in memory, normalised and shuffled before
+         the clock starts, so there is no loader to wait for.
+gpu      The Keras run on a GPU, the data on it: a step at a time, or recorded as one. No test.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Iterable
+from contextlib import nullcontext
 from itertools import islice
-from time import perf_counter
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn, optim
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
+from benchmarks import peers
 
-def train(
-    model: nn.Module, loader: DataLoader[Any], optimizer: optim.Optimizer, steps: int | None
-) -> float:
-    """Train for an epoch, or for so many steps of it; return the mean loss."""
-    model.train()
-    total = batches = 0.0
-    for i, (data, target) in enumerate(islice(loader, steps)):
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(data), target)
-        loss.backward()
-        optimizer.step()
-        total, batches = total + loss.item(), batches + 1
-        if i % 10 == 0:
-            print(f"Batch {i} of {len(loader)}, loss {loss.item():.6f}")
-    return total / batches
+Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 1, 28, 28), labels (B,)
+CONSTANTS = (0.1307,), (0.3081,)  # mean and deviation of MNIST's pixels
 
 
-def test(model: nn.Module, loader: DataLoader[Any], steps: int | None) -> float:
-    """Return the accuracy."""
-    model.eval()
-    total = right = tested = 0.0
-    with torch.no_grad():
-        for data, target in islice(loader, steps):
-            output = model(data)
-            total += F.cross_entropy(output, target, reduction="sum").item()
-            right += output.argmax(dim=1).eq(target).sum().item()
-            tested += len(target)
-    print(f"Test: loss {total / tested:.4f}, accuracy {right / tested:.4f}")
-    return right / tested
-
-
-def main() -> None:
-    """Train an epoch, test, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--steps", type=int, help="of training, and of the test")
-    parser.add_argument("--data", default="data", help="torchvision's folder of MNIST")
-    args = parser.parse_args()
-    torch.manual_seed(args.seed)
-    to_tensor = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
-    train_set, test_set = (
-        datasets.MNIST(args.data, train=train, transform=transforms.Compose(to_tensor))
-        for train in (True, False)
-    )
-    train_loader = DataLoader(train_set, batch_size=128, shuffle=True)
-    model = nn.Sequential(
+def keras_net() -> nn.Sequential:
+    """The net of the Keras run: (B, 1, 28, 28) → logits (B, 10)."""
+    return nn.Sequential(
         *(nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU()),
         *(nn.MaxPool2d(2), nn.Dropout(0.25), nn.Flatten()),
         *(nn.Linear(64 * 12 * 12, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10)),
     )
-    optimizer = optim.Adadelta(model.parameters(), lr=1.0, rho=0.95, eps=1e-7)
 
-    start = perf_counter()
-    loss = train(model, train_loader, optimizer, args.steps)
-    trained = perf_counter()
-    accuracy = test(model, DataLoader(test_set, batch_size=1000), args.steps)
-    row = {"train_s": trained - start, "s": perf_counter() - start}
-    print(json.dumps(row | {"loss": loss, "val_accuracy": accuracy}))
+
+def loaders(
+    args: argparse.Namespace, *transform: Any, test_batch_size: int, workers: int = 0
+) -> tuple[DataLoader[Any], DataLoader[Any]]:
+    """Training and test images, transformed one by one."""
+    all_of_them = transforms.Compose([transforms.ToTensor(), *transform])
+    train_set, test_set = (
+        datasets.MNIST(args.data, train=part, transform=all_of_them) for part in (True, False)
+    )
+    more: Any = {"num_workers": workers, "persistent_workers": workers > 0}
+    return (
+        DataLoader(train_set, batch_size=peers.BATCH_SIZE, shuffle=True, **more),
+        DataLoader(test_set, batch_size=test_batch_size, **more),
+    )
+
+
+def train(net: nn.Module, batches: Batches, optimizer: torch.optim.Optimizer) -> float:
+    """Train on each batch; return the mean loss."""
+    net.train()
+    losses = []
+    for x, y in batches:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return sum(losses) / len(losses)
+
+
+def test(net: nn.Module, batches: Batches) -> float:
+    """Return the accuracy."""
+    net.eval()
+    with torch.no_grad():
+        return torch.cat([net(x).argmax(dim=1) == y for x, y in batches]).float().mean().item()
+
+
+def example(args: argparse.Namespace) -> None:
+    """Train as the official example does."""
+    batches, tests = loaders(args, transforms.Normalize(*CONSTANTS), test_batch_size=1000)
+    net = keras_net()
+    optimizer = torch.optim.Adadelta(net.parameters(), lr=1.0, rho=0.95, eps=1e-7)
+    peers.run(
+        args.epochs,
+        lambda epoch: train(net, islice(batches, args.steps), optimizer),
+        lambda: test(net, islice(tests, args.steps)),
+    )
+
+
+def public(args: argparse.Namespace) -> None:
+    """Train the public record net."""
+
+    def read(train: bool, size: int) -> list[tuple[Tensor, Tensor]]:
+        data = datasets.MNIST(args.data, train=train)
+        order = torch.randperm(len(data))
+        images = transforms.Normalize(*CONSTANTS)(data.data[order].unsqueeze(1) / 255)
+        return list(zip(images.split(size), data.targets[order].split(size), strict=True))
+
+    batches, tests = read(True, 256), read(False, 2000)
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 24, 5), nn.MaxPool2d(2), nn.ReLU()),
+        *(nn.Conv2d(24, 32, 3), nn.MaxPool2d(2), nn.ReLU()),
+        *(nn.Flatten(), nn.Linear(800, 256), nn.ReLU(), nn.Linear(256, 10)),
+    )
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01, betas=(0.7, 0.9))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=0.01, total_steps=args.epochs * len(batches), cycle_momentum=False
+    )
+    optimizer.register_step_post_hook(lambda *_: schedule.step())
+    peers.run(
+        args.epochs,
+        lambda epoch: train(net, batches[: args.steps], optimizer),
+        lambda: test(net, tests[: args.steps]),
+    )
+
+
+def gpu(args: argparse.Namespace) -> None:
+    """Train on a GPU, step by step or recorded."""
+    from mnist_cnn.training.recorded import Recorded
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.backends.cudnn.allow_tf32 = args.precision == "tf32"
+    mnist = datasets.MNIST(args.data)
+    images, labels = mnist.data.unsqueeze(1).to(device), mnist.targets.to(device)
+    net = keras_net().to(device)
+    optimizer = torch.optim.Adadelta(
+        net.parameters(), lr=1.0, eps=1e-7, capturable=device.type == "cuda"
+    )
+    bf16 = torch.autocast(device.type, torch.bfloat16, cache_enabled=False)
+
+    def step(indices: Tensor) -> Tensor:
+        with bf16 if args.precision == "bf16" else nullcontext():
+            loss = F.cross_entropy(net(images[indices] / 255), labels[indices])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    def state() -> list[Tensor]:
+        slots = [slot for of in optimizer.state.values() for slot in of.values()]
+        return [*net.parameters(), *slots]
+
+    take: Any = step
+
+    def train(epoch: int) -> float:
+        nonlocal take
+        order = torch.randperm(len(images), device=device)
+        batches = order.split(peers.BATCH_SIZE)[: args.steps]
+        if args.record and epoch == 0:
+            step(batches[0])  # the optimizer has its state
+            take = Recorded(step, state)
+            for size in {len(batch): batch for batch in batches}.values():
+                take.prove([(size,), (size.flip(0) // 2,)])
+        total = torch.zeros((), device=device)
+        for batch in batches:
+            total += take(batch)
+        return float(total) / len(batches)  # waits for the device
+
+    peers.run(args.epochs, train)
+
+
+def main() -> None:
+    """Train one, and print."""
+    parser = peers.options(__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("way", choices=("example", "public", "gpu"))
+    parser.add_argument("--precision", choices=("fp32", "tf32", "bf16"), default="tf32")
+    parser.add_argument("--record", action="store_true")
+    args = parser.parse_args()
+    torch.manual_seed(args.seed)
+    {"example": example, "public": public, "gpu": gpu}[args.way](args)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
-"""Whole trainings over seeds, this project's and its peers': what three benchmarks measure.
+"""Whole trainings over seeds, this project's and its peers': what four benchmarks measure.
 
-Each seed trains each once, in a process of its own, and they take turns in being the first. Names:
+Each seed trains each once, in a process of its own, and they take turns in being the first. Names,
+each with flags of the program's own behind it where they are wanted (``"cnn --data.chunks=4"``):
 
 cnn, fast+bf16, …  python -m mnist_cnn fit --config configs/fast.yaml --config configs/bf16.yaml
-bare               cnn in a plain loop, without Lightning, metrics, logs, checkpoints; one epoch
+bare               cnn in a plain loop, without Lightning, metrics, logs, checkpoints
 keras              the published run in real Keras, once it has traced its functions
-torch              the same net in the way of the official PyTorch example; one epoch
-lightning          a port of the Keras run to Lightning line by line; one epoch
-public             net, optimizer and schedule of the public record; one epoch
+torch              the same net in the way of the official PyTorch example
+lightning          a port of the Keras run to Lightning line by line
+public             net, optimizer and schedule of the public record
+gpu                the same net as torch's in a plain loop, the data on the GPU; no validation
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import programs, records
 from benchmarks.records import Record, Row
@@ -27,33 +30,31 @@ TITLES = {
     "torch": "PyTorch example",
     "lightning": "plain Lightning port",
     "public": "public record net",
+    "gpu": "plain loop",
 }
+#: The programs of those that are no `benchmarks.NAME_peer`.
+PROGRAMS = {"torch": ("torch", "example"), "public": ("torch", "public"), "gpu": ("torch", "gpu")}
 
 
 def title(name: str) -> str:
     """What the record and its tables call a training.
 
-    >>> title("fast+bf16")
-    'fast.yaml + bf16.yaml'
+    >>> title("fast+bf16"), title("lightning --workers=8")
+    ('fast.yaml + bf16.yaml', 'plain Lightning port --workers=8')
     """
-    return TITLES.get(name) or " + ".join(f"{part}.yaml" for part in name.split("+"))
+    program, *flags = name.split()
+    ours = " + ".join(f"{part}.yaml" for part in program.split("+"))
+    return " ".join([TITLES.get(program, ours), *flags])
 
 
-def add_arguments(
-    parser: argparse.ArgumentParser, peers: Sequence[str], seeds: int, epochs: int | None = None
-) -> None:
-    """Add the options, with a benchmark's own defaults.
+def options(peers: Sequence[str], seeds: int, epochs: int | None = None) -> dict[str, Any]:
+    """The options, with a benchmark's own defaults.
 
     Where the CPU has no products in bf16 these are left out, unless they are asked for.
     """
     peers = [name for name in peers if records.has_bf16() or "bf16" not in name]
-    parser.add_argument("--peers", nargs="+", default=peers, help=f"({' '.join(peers)})")
-    parser.add_argument("--seeds", type=int, default=seeds, help="seeds 1, 2, … (%(default)s)")
-    parser.add_argument("--epochs", type=int, default=epochs, help="else the configuration's")
-    parser.add_argument("--steps", type=int, help="shorten the epochs, and their validations")
-    parser.add_argument("--ensembles", action="store_true", help="also of the first 2, 3, … nets")
-    parser.add_argument("--logs", type=Path, help="keep logs and checkpoints in this folder")
-    parser.add_argument("--keras-python", type=Path, help="(one with Keras is set up: 2 GB)")
+    ours = {"peers": peers, "seeds": seeds, "epochs": epochs, "accelerator": "cpu"}
+    return ours | dict.fromkeys(("steps", "logs", "keras-python")) | {"ensembles": False}
 
 
 def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
@@ -63,7 +64,7 @@ def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder:
         logs = args.logs.resolve() if args.logs else Path(folder)
         for seed, name in records.taking_turns(args.peers, args.seeds):
-            if name in TITLES:
+            if name.split()[0] in TITLES:
                 yield {"peer": title(name), "round": seed, **train_peer(name, seed, args, record)}
                 continue
             row, net = train(name, seed, args, logs)
@@ -75,29 +76,40 @@ def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
                 yield {"peer": f"{title(name)}, ensemble of {seed}", "round": 1, **row}
 
 
-def train(configs: str, seed: int, args: argparse.Namespace, logs: Path) -> tuple[Row, str]:
+def train(name: str, seed: int, args: argparse.Namespace, logs: Path) -> tuple[Row, str]:
     """Train with the command-line program; the figures, and the last checkpoint."""
-    flags = [f"--seed_everything={seed}", *programs.limits(args.steps, "train", "val")]
+    configs, *flags = name.split()
+    flags += [f"--seed_everything={seed}", *programs.limits(args.steps, "train", "val")]
     if args.epochs:
         flags += [f"--trainer.max_epochs={args.epochs}", "--trainer.check_val_every_n_epoch=1"]
-    done = programs.fit(configs, *flags, logs=logs)
+    done = programs.fit(configs, *flags, accelerator=args.accelerator, logs=logs)
     seconds = {"train_s": done.train_s, "s": done.train_s + done.val_s, "process_s": done.process_s}
-    last = {figure: done.epochs[-1][figure] for figure in ("loss", "val_accuracy")}
-    return {**seconds, **last, "epochs": done.epochs}, f"{done.folder}/checkpoints/last.ckpt"
+    return seconds | of_last(done.epochs), f"{done.folder}/checkpoints/last.ckpt"
 
 
 def train_peer(name: str, seed: int, args: argparse.Namespace, record: Record) -> Row:
     """Train another way; the versions that it names go into the record."""
-    flags, python = [f"--seed={seed}", *([f"--steps={args.steps}"] if args.steps else [])], None
-    if name == "keras":
+    way, *flags = name.split()
+    program, *command = PROGRAMS.get(way, (way,))
+    flags += [f"--seed={seed}", *(f"--epochs={n}" for n in [args.epochs] if n)]
+    flags += [f"--steps={n}" for n in [args.steps] if n]
+    python = None
+    if program == "keras":
         python = args.keras_python = args.keras_python or programs.keras_environment()
-        flags += [f"--epochs={args.epochs}"] if args.epochs else []
-    lines, process_s = programs.peer(name, *flags, python=python)
+    # Each takes the GPU that it sees.
+    env = {"CUDA_VISIBLE_DEVICES": ""} if args.accelerator == "cpu" else {}
+    lines, process_s = programs.peer(program, *command, *flags, python=python, env=env)
     epochs = [line for line in lines if "loss" in line]
-    record["versions"] |= lines[0] if name == "keras" else {}
-    seconds = {figure: sum(epoch[figure] for epoch in epochs) for figure in ("train_s", "s")}
-    last = {figure: epochs[-1][figure] for figure in ("loss", "val_accuracy")}
-    return {**seconds, "process_s": process_s, **last, "epochs": epochs}
+    record["versions"] |= lines[0] if program == "keras" else {}
+    figures = [name for name in ("train_s", "s") if name in epochs[0]]
+    seconds: Row = {figure: sum(epoch[figure] for epoch in epochs) for figure in figures}
+    return {**seconds, "process_s": process_s, **of_last(epochs)}
+
+
+def of_last(epochs: list[Row]) -> Row:
+    """The figures after the last epoch, and those of all."""
+    last: Row = {name: epochs[-1][name] for name in ("loss", "val_accuracy") if name in epochs[-1]}
+    return {**last, "epochs": epochs}
 
 
 def ensemble(checkpoints: list[str]) -> float:

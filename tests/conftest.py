@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from filelock import FileLock
 from lightning.pytorch import Trainer
 
 os.environ["KERAS_BACKEND"] = "torch"  # before anything imports Keras
@@ -91,13 +92,31 @@ def mnist(mnist_root: Path) -> MNISTDataModule:
     return data
 
 
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]
+) -> Path:
+    """A folder that is filled by the first of all workers that needs it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, ready = shared / name, shared / f"{name}.ready"
+    with FileLock(shared / f"{name}.lock"):
+        if not ready.exists():
+            make(folder)
+            ready.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
     """A checkpoint with a test accuracy of about 0.99, in some ten seconds: ``fast.yaml``'s."""
-    logs = tmp_path_factory.mktemp("trained")
-    command = [sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/fast.yaml"]
-    command += ["--trainer.accelerator=cpu", f"--trainer.logger.init_args.save_dir={logs}"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+    def make(logs: Path) -> None:
+        command = [sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/fast.yaml"]
+        command += ["--trainer.accelerator=cpu", f"--trainer.logger.init_args.save_dir={logs}"]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+    logs = made_once(tmp_path_factory, "trained", make)
     return logs / "fast" / "version_0" / "checkpoints" / "last.ckpt"
 
 

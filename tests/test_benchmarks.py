@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +17,16 @@ from PIL import Image
 from scipy.stats import t as student
 
 from benchmarks import __main__ as harness
-from benchmarks import device_counts, programs, records, scaling, startup, trainings
+from benchmarks import (
+    compare_keras,
+    device_counts,
+    gpu,
+    programs,
+    records,
+    scaling,
+    startup,
+    trainings,
+)
 from mnist_cnn.data import MNISTDataModule
 from tests.support import scenes, serve_load
 
@@ -213,33 +223,30 @@ def test_all_peers_train_a_few_steps_of_an_epoch(
 ) -> None:
     measure = Measure(tmp_path, capsys)  # warms up, too
     peers = ("cnn", *trainings.TITLES)
-    flags = ("--seeds", "1", "--steps", "3", "--keras-python", sys.executable)
-    rows, table = measure("epoch", *flags, "--peers", *peers)
+    short = ("--seeds", "1", "--epochs", "2", "--steps", "2", "--keras-python", sys.executable)
+    rows, table = measure("epoch", *short, "--peers", *peers)
     by_peer = {row["peer"]: row for row in rows}
     assert len(by_peer) == len(peers)
     for row in rows:
-        assert 0 < row["train_s"] < row["s"] < row["process_s"]
-        assert 1.5 < row["loss"] < 2.5
-        assert 0.05 < row["val_accuracy"] < 0.95
-    # The bare loop is the same training.
-    ours, bare = (by_peer[trainings.title(name)] for name in ("cnn", "bare"))
-    assert ours["loss"] == pytest.approx(bare["loss"], abs=1e-4)
-    assert ours["val_accuracy"] == pytest.approx(bare["val_accuracy"], abs=1e-4)
-    assert "to the bare loop" in table
-    assert "torch" in json.loads(measure.path.read_text())["versions"]["backend"]
-
-
-@pytest.mark.slow
-def test_real_keras_and_this_project_run_side_by_side(measure: Measure) -> None:
-    flags = ("--seeds", "1", "--epochs", "2", "--steps", "4", "--keras-python", sys.executable)
-    rows, table = measure("compare_keras", *flags)
-    assert [row["peer"] for row in rows] == ["Keras", "cnn.yaml"]
-    for row in rows:
         first, second = row["epochs"]
         assert (first["epoch"], second["epoch"]) == (1, 2)
-        assert first["loss"] > second["loss"] == row["loss"]
-        assert first["s"] > 0
-    assert "| 2 | " in table
+        assert first["loss"] > second["loss"] == row["loss"] > 0.5
+        assert 0 < row["train_s"] < row["process_s"]
+        if row["peer"] != trainings.title("gpu"):  # which has no validation
+            assert row["train_s"] < row["s"] < row["process_s"]
+            assert 0.05 < row["val_accuracy"] < 0.95
+    # The bare loop is the same training.
+    ours, bare = (by_peer[trainings.title(name)]["epochs"] for name in ("cnn", "bare"))
+    for figure in ("loss", "val_accuracy"):
+        expected = [epoch[figure] for epoch in bare]
+        assert [epoch[figure] for epoch in ours] == pytest.approx(expected, abs=1e-4)
+    assert "to the bare loop" in table
+    record = json.loads(measure.path.read_text())
+    assert "torch" in record["versions"]["backend"]
+    # What the other benchmarks make of such trainings.
+    record["machine"]["accelerator"] = "no GPU"
+    assert re.search(r"\| 2 \| [\d.]+ \| [\d.]+ \| ", compare_keras.table(record))
+    assert re.search(r"\| plain loop \| [\d.]+ \| – \| – \| – \| – \| ", gpu.table(record))
 
 
 @pytest.mark.slow

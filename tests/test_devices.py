@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import CNN, SMALL, Result
+from tests.conftest import CNN, Result
 
 Program = Callable[..., Result]
 #: Five training steps with dropout, and all 10,000 validation images.
@@ -49,34 +53,50 @@ def test_two_processes_train_the_model_that_one_trains(
     torch.testing.assert_close(two["state_dict"], one["state_dict"], rtol=0, atol=1e-5)
 
 
+#: A program, since it is started once a device: all test images, counted and predicted.
+COUNT_AND_PREDICT = """
+import json, sys
+from pathlib import Path
+from lightning.pytorch import Trainer
+from mnist_cnn import MNISTDataModule, load_classifier
+from mnist_cnn.use.prediction_writer import PredictionWriter
+checkpoint, data_dir, devices, out = sys.argv[1:]
+model, _ = load_classifier(checkpoint)
+data = MNISTDataModule(data_dir)
+writer = PredictionWriter(f"{out}/{devices}.csv")
+trainer = Trainer(devices=int(devices), accelerator="cpu", callbacks=[writer], logger=False)
+(metrics,) = trainer.test(model, data)
+trainer.predict(model, data, return_predictions=False)
+if trainer.is_global_zero:
+    Path(out, f"{devices}.json").write_text(json.dumps(metrics))
+"""
+
+
 @pytest.mark.slow
 def test_no_image_is_counted_twice_when_the_devices_do_not_divide_them(
-    cli: Program, program: Program, logs: Path, tmp_path: Path
+    small_net: Path, mnist_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli("fit", *FIVE_STEPS, *SMALL, "--data.batch_size=1024").code == 0
-    last = logs / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
-    tables = {}
-    # 3 divides neither 10,000 nor the evaluation batch of 128
-    for devices, run in ((1, cli), (3, program)):
-        flags = (f"--trainer.devices={devices}", "--trainer.accelerator=cpu")
-        path = tmp_path / f"{devices}.csv"
-        predict = run("predict", *flags, "--ckpt_path", last, "--predictions.path", path)
-        assert predict.code == 0, predict.err
-        rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    file = tmp_path / "count_and_predict.py"
+    file.write_text(COUNT_AND_PREDICT)
+    tables, metrics = {}, {}
+    for devices in (1, 3):  # 3 divides neither 10,000 nor the evaluation batch of 128
+        command = [str(word) for word in (file, small_net, mnist_root, devices, tmp_path)]
+        if devices == 1:
+            monkeypatch.setattr(sys, "argv", command)
+            runpy.run_path(command[0])
+        else:
+            done = subprocess.run(
+                [sys.executable, *command], capture_output=True, text=True, timeout=600
+            )
+            assert done.returncode == 0, done.stderr
+        table = (tmp_path / f"{devices}.csv").read_text()
+        rows = [line.split(",") for line in table.splitlines()[1:]]
         tables[devices] = torch.tensor([[float(value) for value in row] for row in rows])
-        test = run("test", *flags, "--ckpt_path", last)
-        assert test.code == 0, test.err
+        metrics[devices] = json.loads((tmp_path / f"{devices}.json").read_text())
     assert tables[1].shape == (10_000, 13)
     torch.testing.assert_close(tables[3], tables[1], rtol=0, atol=2e-6)  # in the same order
-    metrics = []
-    for folder in sorted((logs / "cnn").iterdir()):
-        events = EventAccumulator(str(folder))
-        events.Reload()
-        if "test/accuracy" in events.Tags()["scalars"]:
-            metrics.append([events.Scalars(f"test/{m}")[0].value for m in ("accuracy", "loss")])
-    (accuracy1, loss1), (accuracy3, loss3) = metrics
-    assert accuracy1 == accuracy3
-    torch.testing.assert_close(torch.tensor(loss3), torch.tensor(loss1), rtol=1e-6, atol=0)
+    assert metrics[3]["test/accuracy"] == metrics[1]["test/accuracy"]
+    assert metrics[3]["test/loss"] == pytest.approx(metrics[1]["test/loss"], rel=1e-6)
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ import pytest
 from lightning.pytorch import Callback
 
 from mnist_cnn.checkpoints.files import read_checkpoint
-from tests.conftest import CNN, ROOT, Result
+from tests.conftest import CNN, ROOT, Result, made_once
 from tests.support.needs import PATH, do_without, require
 from tests.support.runs import differences, state
 
@@ -145,20 +145,13 @@ def machines(logs: Path, mnist_root: Path) -> Iterator[Machines]:
 @pytest.fixture(scope="module")
 def one_machine(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one machine with two processes makes of the run, undisturbed."""
-    folder = tmp_path_factory.mktemp("one")
-    flags = ["--trainer.devices=2", "--trainer.strategy=ddp"]
-    run = [sys.executable, "-m", "mnist_cnn", *RUN, *flags]
-    subprocess.run([*run, f"--trainer.logger.init_args.save_dir={folder}"], check=True, cwd=ROOT)
-    return state(folder / "cnn" / "version_0")
 
+    def make(folder: Path) -> None:
+        flags = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+        flags.append(f"--trainer.logger.init_args.save_dir={folder}")
+        subprocess.run([sys.executable, "-m", "mnist_cnn", *RUN, *flags], check=True, cwd=ROOT)
 
-def test_two_machines_train_the_model_of_one(
-    machines: Machines, one_machine: dict[str, Any]
-) -> None:
-    machines.start(1)
-    machines.start(2)
-    machines.wait_for_end()
-    assert differences(one_machine, machines.state()) == []
+    return state(made_once(tmp_path_factory, "one_machine", make) / "cnn" / "version_0")
 
 
 def test_an_agent_that_is_killed_rejoins(machines: Machines, one_machine: dict[str, Any]) -> None:
@@ -173,7 +166,7 @@ def test_an_agent_that_is_killed_rejoins(machines: Machines, one_machine: dict[s
     assert differences(one_machine, machines.state()) == []
 
 
-def test_a_short_cut_of_the_link_is_waited_for(
+def test_two_machines_train_the_model_of_one_and_wait_for_a_short_cut_of_the_link(
     machines: Machines, one_machine: dict[str, Any]
 ) -> None:
     machines.start(1)
@@ -281,18 +274,18 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} State=UNKNOWN
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 LONG_RUN = (
-    *("--trainer.max_epochs=3", "--trainer.limit_train_batches=30"),
+    *("--trainer.max_epochs=2", "--trainer.limit_train_batches=30"),
     *("--trainer.limit_val_batches=3", "--trainer.log_every_n_steps=1", "--trainer.devices=2"),
     "--trainer.accelerator=cpu",
 )
 
 
 class Rest(Callback):
-    """Waits before each step of the first job: 135 s, longer than it may take on any machine."""
+    """Waits before each step of the first job: 120 s, longer than SLURM takes to signal it."""
 
     def on_train_batch_start(self, *_: Any) -> None:
         if "SLURM_RESTART_COUNT" not in os.environ:
-            time.sleep(1.5)
+            time.sleep(2)
 
 
 @pytest.fixture
@@ -308,23 +301,28 @@ def test_slurm_requeues_at_the_time_limit_and_finishes(
     slurm: Slurm, program: Program, logs: Path, tmp_path: Path
 ) -> None:
     output = tmp_path / "job"
-    # The job has 50 to 80 s of these: SLURM looks every 30 s, and signals rather early than late.
-    limits = ["--time=2", "--signal=USR1@40", "--nodes=1", "--ntasks=2", "--ntasks-per-node=2"]
+    limits = ["--time=60", "--signal=USR1@150", "--nodes=1", "--ntasks=2", "--ntasks-per-node=2"]
     flags = [*LONG_RUN, "--trainer.num_nodes=1", f"--trainer.logger.init_args.save_dir={logs}"]
     flags.append("--trainer.callbacks+=tests.test_machines.Rest")
     submit = ["sbatch", "--parsable", *limits, f"--output={output}", "configs/slurm.sbatch", *flags]
-    job = slurm.ask(*submit).strip()
+    job, submitted = slurm.ask(*submit).strip(), time.monotonic()
     assert job.isdecimal(), job
+    deadline = submitted + 900
+    while not (output.exists() and "Train on" in output.read_text()):
+        assert time.monotonic() < deadline, slurm.report()
+        time.sleep(0.5)
+    # It trains. Now its limit comes near: SLURM looks every 30 s, and signals 150 s before.
+    minutes = int((time.monotonic() - submitted) / 60) + 3
+    slurm.ask("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
 
     whole = tmp_path / "whole"
-    undisturbed = program(  # while the job rests
+    undisturbed = program(  # meanwhile
         *("fit", *CNN, *LONG_RUN, "--trainer.strategy=ddp"),
         f"--trainer.logger.init_args.save_dir={whole}",
         timeout=900,
     )
     assert undisturbed.code == 0, undisturbed.err
 
-    deadline = time.monotonic() + 900
     while (status := slurm.ask("squeue", "--noheader", "--format=%T %r", "--states=all")).strip():
         assert time.monotonic() < deadline, status + slurm.report()
         if "COMPLETED" in status:
@@ -332,7 +330,7 @@ def test_slurm_requeues_at_the_time_limit_and_finishes(
         assert "FAILED" not in status, output.read_text()
         assert "TIMEOUT" not in status, output.read_text()
         if "BeginTime" in status:  # SLURM lets a requeued job wait for two minutes
-            slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now")
+            slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now", "TimeLimit=60")
         time.sleep(1)
     text = output.read_text()
     assert "SIGUSR1: stopped after step" in text

@@ -105,13 +105,12 @@ def test_the_wheel_works_in_any_folder(tmp_path: Path, mnist_root: Path) -> None
     short = ("--trainer.limit_train_batches=2", "--trainer.limit_val_batches=1")
     data = (f"--data.data_dir={mnist_root}", "--trainer.max_epochs=1", "--trainer.accelerator=cpu")
     assert "tb_logs/cnn/version_0" in run("fit", *data, *short, *SMALL)
-    fast = ("--config", "fast.yaml", "--config", "bf16.yaml")
-    assert "tb_logs/fast/version_0" in run("fit", *fast, *data, *short)
     # A file of that name in the current folder wins.
-    (folder / "fast.yaml").write_text("data: {batch_size: 64}\n")
-    printed = run("fit", "--config", "fast.yaml", "--print_config")
+    (folder / "bf16.yaml").write_text("data: {batch_size: 64}\n")
+    printed = run("fit", "--config", "fast.yaml", "--config", "bf16.yaml", "--print_config")
+    assert "mnist_cnn.FastCNN" in printed
     assert "batch_size: 64" in printed
-    assert "mnist_cnn.KerasCNN" in printed
+    assert "bf16-mixed" not in printed
 
 
 @pytest.mark.parametrize("command", ["test", "predict", "fit"])

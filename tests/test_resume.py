@@ -219,11 +219,12 @@ def test_a_run_killed_while_it_writes_a_checkpoint_goes_on(program: Program, log
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["--kills=3"], ["--kills=2", "--devices=2"]])
+@pytest.mark.parametrize("arguments", [["--kills=2"], ["--kills=1", "--devices=2"]])
 def test_soak(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.soak", *arguments], capture_output=True, text=True
-    )
+    """A few kills; fifty are for a soak by hand (docs/resuming.md)."""
+    # Of this seed the moments lie beyond the start, and the victim of two is not rank 0.
+    soak = [sys.executable, "-m", "tests.support.soak", "--epochs=2", "--seed=23", *arguments]
+    done = subprocess.run(soak, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ended bit-identical to the undisturbed one" in done.stdout
 

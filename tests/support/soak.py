@@ -29,11 +29,11 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 120  # seconds that the rest of a run may take to notice a killed process
 
 
-def command(folder: Path, devices: int, resume: bool) -> list[str]:
-    """A run of four epochs of 40 steps, each with a validation, that saves every 5 steps."""
+def command(folder: Path, epochs: int, devices: int, resume: bool) -> list[str]:
+    """A run of epochs of 40 steps, each with a validation, that saves every 5 steps."""
     return [
         *(sys.executable, "-m", "mnist_cnn", "fit", "--config", "configs/cnn.yaml"),
-        *("--trainer.max_epochs=4", "--trainer.limit_train_batches=40"),
+        *(f"--trainer.max_epochs={epochs}", "--trainer.limit_train_batches=40"),
         *("--trainer.limit_val_batches=10", "--trainer.log_every_n_steps=1"),
         *("--trainer.enable_model_summary=false", "--last_checkpoint.every_n_train_steps=5"),
         *("--trainer.accelerator=cpu", f"--trainer.devices={devices}"),
@@ -73,6 +73,7 @@ def main() -> None:
     """Train once undisturbed; then kill, resume and compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     args = parser.parse_args()
@@ -81,7 +82,7 @@ def main() -> None:
     run = lambda name: folder / name / "cnn" / "run"  # noqa: E731
 
     start = time.perf_counter()
-    undisturbed_run = command(folder / "undisturbed", args.devices, False)
+    undisturbed_run = command(folder / "undisturbed", args.epochs, args.devices, False)
     subprocess.run(undisturbed_run, check=True, cwd=ROOT, capture_output=True)
     undisturbed, seconds = state(run("undisturbed")), time.perf_counter() - start
 
@@ -89,9 +90,8 @@ def main() -> None:
     while kills < args.kills or (folder / "killed").exists():
         log = (folder / "log").open("w")
         last_kill = kills >= args.kills
-        process = psutil.Popen(
-            command(folder / "killed", args.devices, True), cwd=ROOT, stdout=log, stderr=log
-        )
+        resumed_run = command(folder / "killed", args.epochs, args.devices, True)
+        process = psutil.Popen(resumed_run, cwd=ROOT, stdout=log, stderr=log)
         victim = kill_at(process, 10 * seconds if last_kill else random.uniform(0, 0.7 * seconds))
         if victim:
             kills += 1
