@@ -41,7 +41,7 @@ SEGMENTS = {
     "f": ((0, 0), (0, 1)),
     "g": ((0, 1), (1, 1)),
 }
-DISPLAYED = "abcdef bc abged abgcd fgbc afgcd afgedc abc abcdefg abfgcd".split()
+DISPLAYED = [
     "abcdef",
     "bc",
     "abged",
@@ -52,7 +52,7 @@ DISPLAYED = "abcdef bc abged abgcd fgbc afgcd afgedc abc abcdefg abfgcd".split()
     "abc",
     "abcdefg",
     "abfgcd",
-)
+]
 DISPLAYS = 0.25  # share of the printed digits that are of such segments
 
 
