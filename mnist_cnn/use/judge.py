@@ -20,7 +20,7 @@ class Judge(nn.Module):
 
     A classifier knows digits only, and is sure of a letter as well: it has to choose one of ten.
     This net was trained on MNIST and on letters, scribbles, things and pairs of digits, all made
-    by a program: ``python -m benchmarks.doubt``.
+    by a program: ``python -m making.doubt``.
     """
 
     def __init__(self) -> None:

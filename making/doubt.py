@@ -5,7 +5,7 @@ made here: letters and signs of fonts, digits mirrored or turned, two digits in 
 scribbles, blobs, silhouettes. Nothing that anybody drew or photographed to test it is among them.
 Takes some ten minutes on two cores.
 
-    python -m benchmarks.doubt
+    python -m making.doubt
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from benchmarks import made
+from making import images as made
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.nets import RecordCNN
 from mnist_cnn.training.augment import Compose, RandomAffine

@@ -1,9 +1,9 @@
 """Makes digits that MNIST's writers did not write, for `configs/pictures.yaml` to train on as well.
 
-Printed, and of straight strokes, from the fonts that come with matplotlib: see benchmarks/made.py.
+Printed, and of straight strokes, from the fonts that come with matplotlib: see making/images.py.
 Takes a minute.
 
-    python -m benchmarks.printed # writes data/printed.npz
+    python -m making.printed # writes data/printed.npz
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import made
+from making import images as made
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 from mnist_cnn.digits.components import bounds
 from mnist_cnn.digits.mnist_form import in_mnist_form
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Image28 = NDArray[np.uint8]  # (28, 28), ink bright on dark
 Random = np.random.Generator
 
