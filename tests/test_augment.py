@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.training.augment import Augmentation, RandomAffine, RandomShift
+from mnist_cnn.training.augment import Augmentation, Compose, RandomAffine, RandomShift
+from mnist_cnn.training.pens import RandomPen
 from mnist_cnn.training.randomness import step_keys
 
 
@@ -53,7 +54,14 @@ def test_what_moves_in_is_empty_and_nothing_wraps_round() -> None:
         assert image.eq(0).sum() == 28 * 28 - image.eq(255).sum()
 
 
-CHANGES = [RandomShift(2), RandomAffine(), RandomAffine(bend=1.0), RandomAffine(thicken=0.5)]
+CHANGES = [
+    RandomShift(2),
+    RandomAffine(),
+    RandomAffine(bend=1.0),
+    RandomAffine(thicken=0.5),
+    RandomPen(),
+    Compose([RandomShift(1), RandomPen(1.0)]),
+]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -188,3 +196,34 @@ def test_it_thickens_and_thins_strokes_alike() -> None:
 def test_it_says_which_changes_there_are(limits: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="RandomAffine"):
         RandomAffine(**limits)
+
+
+def test_a_composed_change_is_one_after_the_other() -> None:
+    moved = Compose([RandomShift(2), RandomShift(3)])(dots(400), KEY, first_row=0)
+    first = RandomShift(2)(dots(400), KEY, first_row=0)
+    assert torch.equal(moved, RandomShift(3)(first, KEY + 1, first_row=0))
+    # Each draws for itself: both at their farthest, in the same direction, is rare but happens.
+    rows = [row for row, _ in shifts(moved)]
+    assert (min(rows), max(rows)) == (-5, 5)
+
+
+def test_a_pen_redraws_its_share_and_keeps_the_digit(mnist: MNISTDataModule) -> None:
+    images = mnist.train_set.images[:1000]
+    redrawn = RandomPen(share=0.3)(images, KEY, first_row=0)
+    changed = (redrawn != images).flatten(1).any(dim=1)
+    assert 0.25 < float(changed.float().mean()) < 0.35
+    everything = RandomPen(share=1.0)(images, KEY, first_row=0)
+    assert (everything.amax(dim=(1, 2)) == 255).all()
+    ink, before = (x.float().flatten(1).sum(dim=1) for x in (everything, images))
+    assert float((ink / before).quantile(0.05)) < 1.1  # as thin as it was, or nearly
+    assert float((ink / before).quantile(0.95)) > 1.8  # much thicker
+    both = torch.stack([everything.flatten(1).float(), images.flatten(1).float()], dim=1)
+    alike = torch.stack([torch.corrcoef(pair)[0, 1] for pair in both])
+    assert float(alike.quantile(0.02)) > 0.5  # and the same strokes
+    assert torch.equal(RandomPen(share=0.0)(images, KEY, first_row=0), images)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_it_says_which_shares_there_are(share: float) -> None:
+    with pytest.raises(ValueError, match="RandomPen"):
+        RandomPen(share)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.files import find_files, read_files
+from mnist_cnn.digits.find import likeliest
 from mnist_cnn.use.classifier import Probabilities, load_classifier
 from tests.conftest import ROOT, Result
 from tests.support.scenes import enlarged
@@ -75,14 +76,21 @@ def test_predictions_of_pictures(
     assert [row["page"] for row in rows] == ["1", "1", "1", "2"]
     probabilities = np.array([[float(row[f"p{digit}"]) for digit in range(10)] for row in rows])
     pages = read_files(find_files(str(photos)))
-    found = np.stack([page.image for page in pages if page.image is not None])
-    images = torch.from_numpy(found)
+    found = [likeliest(page.candidates).image for page in pages if page.candidates]
+    images = torch.from_numpy(np.stack(found))
     with torch.inference_mode():
         expected = Probabilities(load_classifier(small_net)[0])(images)
     np.testing.assert_allclose(probabilities, expected.numpy(), rtol=0, atol=2e-6)
     assert [int(row["digit"]) for row in rows] == expected.argmax(dim=1).tolist()
     table = result.out.splitlines()
-    assert table[0].split() == ["file", "digit", "confidence", *map(str, range(10))]
+    assert table[0].split() == [
+        "file",
+        "digit",
+        "confidence",
+        *map(str, range(10)),
+        "number",
+        "doubt",
+    ]
     assert table[3].startswith(f"{photos}/pages.tif, page 1")
     assert table[-1] == f"4 predictions: {path}"
     assert {p.name for p in tmp_path.iterdir()} == {"photos", "answers.csv"}  # and no logs
@@ -100,6 +108,7 @@ def test_json_and_success(
         assert len(row["probabilities"]) == 10
         assert row["confidence"] == max(row["probabilities"])
         assert row["digit"] == int(np.argmax(row["probabilities"]))
+        assert {"number", "doubt", "digits"} <= set(row)
 
 
 def test_nothing_can_be_used(cli: Callable[..., Result], small_net: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.serve.app import make_app
 from mnist_cnn.serve.batching import Batches
 from mnist_cnn.serve.limits import Limits
-from mnist_cnn.serve.reading import read_pixels
+from mnist_cnn.serve.reading import read_candidates
 from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import Result
 from tests.support.servers import Server, png
@@ -146,7 +146,8 @@ def reader() -> Asker:
 
     @app.post("/predict")
     async def predict(request: Request) -> dict[str, Any]:
-        return {"pixels": list(await read_pixels(request))}
+        (candidate,) = await read_candidates(request)
+        return {"pixels": candidate.image.flatten().tolist()}
 
     return Asker(app)
 
@@ -370,7 +371,9 @@ def test_it_answers_what_the_checkpoint_says(
         expected = model(images).softmax(dim=1)
     for image, row in zip(images, expected, strict=True):
         answer = client.post("/predict", files={"image": png(image)}).raise_for_status().json()
-        assert set(answer) == {"digit", "confidence", "probabilities"}
+        assert set(answer) == {
+            *("digit", "confidence", "probabilities", "number", "digits", "doubt"),
+        }
         assert answer["digit"] == row.argmax()
         assert answer["confidence"] == max(answer["probabilities"])
         torch.testing.assert_close(torch.tensor(answer["probabilities"]), row, atol=1e-5, rtol=0)
@@ -424,7 +427,7 @@ def test_it_tells_about_itself(client: httpx.Client) -> None:
     assert 0.97 < model["test_accuracy"] < 0.995
     assert client.head("/health").headers["Content-Length"] == "2"
     page = client.get("/")
-    assert "Draw a digit" in page.text
+    assert "Draw a digit, or a number" in page.text
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert "swagger-ui" in client.get("/docs").text
     assert client.get("/swagger-ui/swagger-ui-bundle.js").status_code == 200

@@ -25,7 +25,7 @@ GAPS, LINES = 0.08, 0.04
 
 
 class RandomPen(Augmentation):
-    """Redraws a share of the images: coarser, thinner or thicker, sharper, crossed by a line.
+    """Redraws a share of the images: coarser, thicker, sharper, crossed by a line.
 
     Args:
         share: Of the images that are changed, each in its own way.

@@ -1,0 +1,190 @@
+"""Where digits are in a picture, which they are, and what is to be doubted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from mnist_cnn.checkpoints.files import BUNDLED
+from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.digits.decode import open_pictures
+from mnist_cnn.digits.find import Candidate, find_digits
+from mnist_cnn.use.classifier import load_classifier
+from mnist_cnn.use.reading import NO_DIGIT, Digit, Reader, Reading, best_path, chosen
+from tests.support import scenes
+
+# Test images that are plain: 7, 2, 1, 0, 4 and so on.
+PLAIN = {7: 0, 2: 1, 1: 2, 0: 3, 4: 4, 9: 7, 5: 15, 3: 18, 6: 21, 8: 61}
+Place = tuple[int, int]
+
+
+@pytest.fixture(scope="module")
+def reader() -> Reader:
+    return Reader(load_classifier(BUNDLED)[0]).eval()
+
+
+@pytest.fixture(scope="module")
+def ink(mnist: MNISTDataModule) -> dict[int, Image.Image]:
+    """Each digit, cropped, bright on dark."""
+    digits = {}
+    for digit, index in PLAIN.items():
+        assert int(mnist.test_set.labels[index]) == digit
+        image = Image.fromarray(mnist.test_set.images[index].numpy())
+        digits[digit] = image.crop(image.getbbox() or (0, 0, 28, 28))
+    return digits
+
+
+def written(
+    ink: dict[int, Image.Image], digits: Iterable[tuple[int, Place]], size: Place, times: int = 3
+) -> tuple[Image.Image, list[tuple[int, int, int, int]]]:
+    """Black on white, each digit at its place, enlarged; and the boxes."""
+    picture = Image.new("L", size, 255)
+    boxes = []
+    for digit, place in digits:
+        large = ink[digit].resize([side * times for side in ink[digit].size])
+        picture.paste(0, place, large)
+        boxes.append((*place, place[0] + large.width, place[1] + large.height))
+    return picture, boxes
+
+
+def read(reader: Reader, picture: Image.Image) -> Reading:
+    return reader.read([find_digits(picture)])[0]
+
+
+def test_a_digit_is_a_number_of_one(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    for digit in range(10):
+        reading = read(reader, written(ink, [(digit, (60, 50))], (200, 160))[0])
+        assert (reading.number, reading.main.digit, reading.doubt) == (str(digit), digit, "")
+
+
+@pytest.mark.parametrize("number", ["20", "11", "2026", "90210"])
+def test_digits_side_by_side_are_a_number(
+    reader: Reader, ink: dict[int, Image.Image], number: str
+) -> None:
+    digits = [(int(digit), (40 + 75 * i, 50 + 7 * (i % 2))) for i, digit in enumerate(number)]
+    picture, boxes = written(ink, digits, (100 + 75 * len(number), 170))
+    reading = read(reader, picture)
+    assert reading.number == number
+    for digit, box in zip(reading.digits, boxes, strict=True):
+        assert np.abs(np.subtract(digit.box, box)).max() <= 5
+
+
+def test_lines_are_read_from_top_to_bottom(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    places = [(x, y) for y in (40, 140, 240) for x in (40, 130, 220, 310)]
+    digits = [7, 2, 1, 0, 4, 9, 5, 3, 6, 8, 0, 1]
+    picture, _ = written(ink, zip(digits, places, strict=True), (420, 340))
+    assert read(reader, picture).number == "".join(map(str, digits))
+
+
+def test_a_page_of_a_hundred_digits_is_a_list_with_boxes(
+    reader: Reader, ink: dict[int, Image.Image]
+) -> None:
+    rng = np.random.default_rng(5)
+    digits = rng.integers(0, 10, 100).tolist()
+    places = [(60 + 140 * x, 60 + 140 * y) for y in range(10) for x in range(10)]
+    picture, boxes = written(ink, zip(digits, places, strict=True), (1500, 1500))
+    reading = read(reader, picture)
+    assert len(reading.digits) == 100
+    assert sum(d.digit == digit for d, digit in zip(reading.digits, digits, strict=True)) >= 99
+    found = np.array([digit.box for digit in reading.digits])
+    assert np.abs(found - np.array(boxes)).max() <= 8
+
+
+def test_boxes_are_those_of_the_file(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    """Also where a large JPEG is decoded at half its size, or turned upright."""
+    places = [(4, (900, 1400)), (2, (2300, 1500))]
+    picture, boxes = written(ink, places, (4000, 3200), times=40)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned clockwise by 90°
+    for turned, options in ((picture, {}), (picture.rotate(90, expand=True), {"exif": exif})):
+        file = io.BytesIO()
+        turned.save(file, "JPEG", **options)
+        reading = read(reader, open_pictures(file.getvalue())[0])
+        assert reading.number == "42"
+        for digit, box in zip(reading.digits, boxes, strict=True):
+            assert np.abs(np.subtract(digit.box, box)).max() <= 60
+
+
+def test_digits_that_touch_are_two(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    three, five = ink[3], ink[5]
+    for gap in (-2, 0):
+        places = [(3, (60, 60)), (5, (60 + 3 * (three.width + gap), 60))]
+        assert read(reader, written(ink, places, (300, 200))[0]).number == "35", gap
+    assert five.width < 20
+
+
+def test_what_is_broken_is_one(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    for digit in (0, 3, 8):
+        picture, (box,) = written(ink, [(digit, (80, 60))], (240, 200), times=5)
+        middle = (box[0] + box[2]) // 2
+        ImageDraw.Draw(picture).line((middle + 8, 0, middle - 8, 200), 255, 5)
+        assert read(reader, picture).number == str(digit)
+
+
+def test_no_digit_is_doubted(reader: Reader) -> None:
+    zigzag = [(40, 40), (90, 180), (130, 40), (170, 180), (210, 40), (250, 180)]
+    star = Image.new("L", (280, 220), 255)
+    ImageDraw.Draw(star).line(zigzag, 0, 12, joint="curve")
+    reading = read(reader, star)
+    assert (reading.number, reading.doubt) == ("", NO_DIGIT)
+    assert len(reading.digits) == 1
+
+
+def test_mnist_is_read_as_it_is(reader: Reader, mnist: MNISTDataModule) -> None:
+    """Also images of several pieces, whose whole is one of the candidates, unchanged."""
+    candidates = [find_digits(Image.fromarray(i.numpy())) for i in mnist.test_set.images[:300]]
+    for several, image in zip(candidates, mnist.test_set.images, strict=False):
+        assert torch.equal(torch.from_numpy(several[0].image), image)
+    readings = reader.read(candidates)
+    labels = mnist.test_set.labels[:300].tolist()
+    right = [r.number == str(label) for r, label in zip(readings, labels, strict=True)]
+    assert sum(right) >= 297
+
+
+def test_a_sheet_is_straightened_and_its_boxes_are_the_picture_s(reader: Reader) -> None:
+    rng = np.random.default_rng(2)
+    ink = scenes.handwritten(5, rng, (300, 300), 0.09)
+    reading = read(reader, scenes.tilted(ink, rng))
+    assert reading.number == "5"
+    left, top, right, bottom = reading.main.box
+    assert 60 < right - left < 300
+    assert 60 < bottom - top < 300
+
+
+# What a reading is made of
+
+
+def digit(
+    name: int, start: int, stop: int, *, sure: float = 0.9, is_digit: float = 0.9, line: int = 0
+) -> Digit:
+    image = np.zeros((28, 28), np.uint8)
+    box = (10 * start, 0, 10 * stop, 10)
+    probabilities = [(1 - sure) / 9] * 10
+    probabilities[name] = sure
+    candidate = Candidate(line, start, stop, image, box, likely=1.0)
+    return Digit(name, sure, probabilities, box, candidate, is_digit)
+
+
+def test_the_best_path_takes_every_piece_once() -> None:
+    whole = digit(8, 0, 2, is_digit=0.1)
+    halves = [digit(1, 0, 1), digit(3, 1, 2)]
+    assert best_path([halves[0], whole, halves[1]]) == halves
+    whole = digit(0, 0, 2, sure=0.8)
+    assert best_path([halves[0], whole, digit(1, 1, 2, is_digit=0.3)]) == [whole]
+
+
+def test_what_is_no_digit_is_left_out_beside_digits() -> None:
+    reading = chosen([digit(4, 0, 1), digit(7, 1, 2, is_digit=0.01), digit(2, 0, 1, line=1)])
+    assert (reading.number, reading.doubt) == ("42", "")
+
+
+def test_what_could_be_another_digit_is_named() -> None:
+    unsure = digit(4, 0, 1, sure=0.4)
+    unsure.probabilities[9] = 0.39
+    assert chosen([unsure]).doubt == "4 could be 9 as well"
+    assert chosen([unsure]).number == "4"
