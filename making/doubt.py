@@ -62,7 +62,7 @@ def main() -> None:
         optimizer.step()
         schedule.step()
         if step % 100 == 0:
-            print(f"step {step} of {steps}: loss {float(loss):.3f}", flush=True)
+            print(f"step {step} of {steps}: loss {loss.item():.3f}", flush=True)
     net.eval()
     save_file({name: tensor.contiguous() for name, tensor in net.state_dict().items()}, args.out)
     others = made.no_digits(2_000, held_out, labels[-HELD_OUT:], rng)
