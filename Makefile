@@ -76,6 +76,7 @@ compare-keras: $(READY) ## train real Keras and this project side by side (an ho
 
 figures: $(READY) ## write the tables of README and docs anew from the records, and draw the curves
 	$(BIN)/python -m docs.scripts.curves
+	$(BIN)/python -m docs.scripts.plots
 	$(BIN)/python -m docs.scripts.tables
 
 clean: ## delete the environment, the caches and the downloaded data, but no logs

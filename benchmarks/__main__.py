@@ -3,7 +3,6 @@
     python -m benchmarks                     # what there is
     python -m benchmarks epoch --seeds 5     # measures; writes benchmarks/results/epoch.json
     python -m benchmarks epoch --table       # shows the record that there is, as a Markdown table
-    python -m benchmarks epoch --table --plot docs/benchmark-epoch.png
 
 Whole programs run, in turns. The record is written after every run, so that nothing is lost when a
 benchmark is interrupted.
@@ -40,7 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run a benchmark, or read its record; print its table and draw its plot."""
+    """Run a benchmark, or read its record; print its table."""
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=as_written
@@ -61,8 +60,6 @@ def main(argv: Sequence[str] | None = None) -> None:
             "--table", action="store_true", help="measure nothing: show the record"
         )
         command.add_argument("--record", type=Path, help="(benchmarks/results/NAME.json)")
-        if hasattr(module, "plot"):
-            command.add_argument("--plot", type=Path, help="draw the record into this file")
     args = parser.parse_args(argv)
     if args.name is None:
         parser.print_help()
@@ -71,8 +68,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     path = args.record or ROOT / "benchmarks" / "results" / f"{args.name}.json"
     record = json.loads(path.read_text()) if args.table else measure(args, path)
     print(module.table(record), *record["notes"], sep="\n")
-    if getattr(args, "plot", None):
-        module.plot(record).savefig(args.plot, dpi=120)
 
 
 def measure(args: argparse.Namespace, path: Path) -> Record:

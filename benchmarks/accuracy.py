@@ -10,14 +10,10 @@ On two cores twenty seeds of the first take a quarter of an hour, the others an 
 from __future__ import annotations
 
 from statistics import mean
-from typing import TYPE_CHECKING
 
 from benchmarks import records, trainings
 from benchmarks.records import Record
 from benchmarks.trainings import title
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PUBLISHED = 0.9914  # best val_accuracy of the Keras run's twelve epochs
 OPTIONS = trainings.options(("fast", "fast+bf16", "public"), seeds=20)
@@ -45,18 +41,3 @@ def table(record: Record) -> str:
             f"On {records.provenance(record)}",
         ]
     )
-
-
-def plot(record: Record) -> Figure:
-    """Accuracy over seconds of training, a dot for each run."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    axis = figure.subplots()
-    for peer, figures in records.by_peer(record["rows"]).items():
-        axis.scatter(figures["train_s"], figures["val_accuracy"], alpha=0.7, label=peer)
-    axis.axhline(PUBLISHED, linestyle="--", color="0.4", label="published Keras run, best of 12")
-    axis.set(xlabel="seconds of training", ylabel="test accuracy", xlim=(0, None))
-    axis.grid(alpha=0.3)
-    axis.legend()
-    return figure

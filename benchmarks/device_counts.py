@@ -2,8 +2,7 @@
 
 Every run is the command-line program with configs/cnn.yaml, and with configs/exact.yaml over it:
 same seed, same global batch, dropout on. Three processes do not divide 128, so theirs is compared
-with one process, both with 126. Also times the dropout masks of a step, on which it all rests.
-Takes about ten minutes on two cores.
+with one process, both with 126. Takes about ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ import json
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median
-from timeit import repeat
 from typing import TYPE_CHECKING, Any
 
 from benchmarks import programs, records
@@ -48,7 +45,6 @@ def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
                 "loss": [abs(a - b) for a, b in zip(losses, losses_of_one, strict=True)],
                 "weights": max(float((a - b).abs().max()) for a, b in pairs),
             }
-    yield {"peer": "dropout", **dropout_ms()}
 
 
 def train(
@@ -74,38 +70,14 @@ def train(
     return losses, [value for name, value in weights if name.startswith("net.")]
 
 
-def dropout_ms() -> dict[str, float]:
-    """Median time of a step's two dropout layers, forward: ``nn.Dropout``, and this project's."""
-    import torch
-    from torch import nn
-
-    from mnist_cnn.training.randomness import Dropout, keyed_dropout, step_keys
-
-    inputs = torch.randn(128, 64, 12, 12), torch.randn(128, 128)
-    pairs = {
-        name: [*zip((layer(0.25), layer(0.5)), inputs, strict=True)]
-        for name, layer in (("nn", nn.Dropout), ("ours", Dropout))
-    }
-    keys = step_keys(1, 0, 0, layers=2, device=torch.device("cpu"))
-    with keyed_dropout(nn.ModuleList(layer for layer, _ in pairs["ours"]), keys[1:], first_row=0):
-        run = "for layer, x in pairs: layer(x)"
-        times = {
-            n: repeat(run, number=1, repeat=200, globals={"pairs": p}) for n, p in pairs.items()
-        }
-    return {name: 1000 * median(seconds) for name, seconds in times.items()}
-
-
 def table(record: Record) -> str:
     """The record as a Markdown table of the greatest differences from one process."""
-    *runs, dropout = record["rows"]
+    runs = [row for row in record["rows"] if "losses" in row]
     steps = sorted({min(10, len(runs[0]["loss"])), len(runs[0]["loss"])})
     header = ["processes x images", *(f"loss of {n} steps" for n in steps)]
     rows = [
         [row["peer"], *(f"{max(row['loss'][:n]):.0e}" for n in steps), f"{row['weights']:.0e}"]
         for row in runs
     ]
-    return (
-        f"{records.markdown([*header, f'weights after {STEPS_OF_WEIGHTS} steps'], rows)}\n\n"
-        f"The dropout masks of a step take {dropout['ours']:.1f} ms, nn.Dropout's "
-        f"{dropout['nn']:.1f}. On {records.provenance(record)}"
-    )
+    header += [f"weights after {STEPS_OF_WEIGHTS} steps"]
+    return f"{records.markdown(header, rows)}\n\nOn {records.provenance(record)}"

@@ -6,14 +6,10 @@ All but Keras count their first step. Five seeds take about half an hour on two 
 from __future__ import annotations
 
 from statistics import median
-from typing import TYPE_CHECKING
 
 from benchmarks import records, trainings
 from benchmarks.records import Figures, Record
 from benchmarks.trainings import title
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 PEERS = ("cnn", "cnn+bf16", "bare", "keras", "torch", "lightning")
 OURS, OURS_BF16, BARE, KERAS, _, PORT = map(title, PEERS)
@@ -41,24 +37,6 @@ def table(record: Record) -> str:
         )
     accuracies = {p: peers[p]["val_accuracy"] for p in (OURS, OURS_BF16) if p in peers}
     return "\n".join([*lines, *records.compared(accuracies), f"On {records.provenance(record)}"])
-
-
-def plot(record: Record) -> Figure:
-    """A bar for each peer, as long as its median, with a line from its least to its most."""
-    from matplotlib.figure import Figure
-
-    peers = fastest_first(record)
-    figure = Figure(figsize=(8, 0.8 + 0.45 * len(peers)), layout="constrained")
-    axis = figure.subplots()
-    for peer, figures in peers.items():
-        s = figures["train_s"]
-        colour = "tab:orange" if "cnn.yaml" in peer else "tab:blue"
-        reach = [[median(s) - min(s)], [max(s) - median(s)]]
-        bar = axis.barh(peer, median(s), color=colour, xerr=reach, ecolor="0.3", capsize=3)
-        axis.bar_label(bar, fmt="%.1f", label_type="center", color="white")
-    axis.invert_yaxis()
-    axis.set(xlabel="seconds of a training epoch")
-    return figure
 
 
 def fastest_first(record: Record) -> dict[str, Figures]:

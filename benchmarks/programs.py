@@ -68,14 +68,13 @@ def fit(
     devices: int = 1,  # processes that share the training
     accelerator: str = "cpu",
     logs: Path | None = None,  # where it logs to; else a folder that is deleted at the end
-    program: Sequence[str] = ("mnist_cnn",),  # module, and arguments before ``fit``
     env: Mapping[str, str] | None = None,
 ) -> Fit:
-    """Run ``python -m mnist_cnn fit``, or what stands in for it, to its end."""
+    """Run ``python -m mnist_cnn fit`` to its end."""
     with tempfile.TemporaryDirectory() as temporary:
         done = run(
             [
-                *(sys.executable, "-m", *program, "fit"),
+                *(sys.executable, "-m", "mnist_cnn", "fit"),
                 *(f"--config=configs/{name}.yaml" for name in configs.split("+")),
                 *(f"--trainer.accelerator={accelerator}", f"--trainer.devices={devices}"),
                 *(["--trainer.strategy=ddp"] if devices > 1 else []),

@@ -9,10 +9,13 @@ mnist_cnn/kernels/conv_max_pool.py. The data set is 10 to 400 % of MNIST, and tr
 from __future__ import annotations
 
 import argparse
-import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import linear_regression, median
 from typing import NamedTuple
+
+import numpy as np
 
 from benchmarks import programs, records
 from benchmarks.records import Figures, Record, Row
@@ -42,18 +45,31 @@ class Setting(NamedTuple):
     def train(self, steps: int | None) -> Row:
         """Train, and say how fast."""
         steps = steps or (None if self.share else IMAGES // self.batch_size)
-        done = programs.fit(
-            "cnn",
-            *("--trainer.max_epochs=1", f"--data.batch_size={self.batch_size}"),
-            *(*programs.limits(steps, "train"), *programs.limits(1, "val")),
-            *(SMALL_NET if self.share else []),
-            devices=self.processes,
-            program=["benchmarks.scaling", f"{self.share}"] if self.share else ["mnist_cnn"],
-            env=dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), f"{self.threads}"),
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            done = programs.fit(
+                "cnn",
+                *("--trainer.max_epochs=1", f"--data.batch_size={self.batch_size}"),
+                *(*programs.limits(steps, "train"), *programs.limits(1, "val")),
+                *([*SMALL_NET, *self.data(Path(folder))] if self.share else []),
+                devices=self.processes,
+                env=dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), f"{self.threads}"),
+            )
         images = min(self.images, steps * self.batch_size) if steps else self.images
         rate = images / done.train_s
         return {"train_s": done.train_s, "images_per_s": rate, "peak_mb": done.peak_mb}
+
+    def data(self, folder: Path) -> list[str]:
+        """Flags for a share of the training images: others are held out, or all come again."""
+        if self.share <= 1:
+            return [f"--data.val_size={TRAIN_IMAGES - self.images}"]
+        times = round(self.share) - 1
+        raw = programs.ROOT / "data" / "MNIST" / "raw"
+        images, labels = (
+            np.tile(np.fromfile(raw / f"train-{name}-ubyte", np.uint8, offset=header), times)
+            for name, header in (("images-idx3", 16), ("labels-idx1", 8))
+        )
+        np.savez(folder / "again.npz", images=images.reshape(-1, 28, 28), labels=labels)
+        return [f"--data.extra={folder / 'again.npz'}"]
 
 
 SHARES = [Setting(share=share) for share in (0.1, 0.25, 0.5, 1.0, 2.0, 4.0)]
@@ -103,31 +119,3 @@ def growth(sizes: dict[Setting, Figures]) -> str:
         f"{TRAIN_IMAGES} images, to within {100 * apart:.0f} %; an image takes "
         f"{linear_regression(images, memory).slope:.0f} bytes of memory."
     )
-
-
-def take_share(share: float) -> None:
-    """Let `MNISTDataModule` set up that share of the training images: a part, or all repeatedly.
-
-    Nobody trains so; the program has no such option.
-    """
-    import torch
-
-    from mnist_cnn.data import MNISTDataModule
-    from mnist_cnn.training.global_batches import LabelledImages
-
-    original = MNISTDataModule.setup
-
-    def setup(self: MNISTDataModule, stage: str | None = None) -> None:
-        original(self, stage)
-        images, labels = self.train_set.images, self.train_set.labels
-        indices = torch.arange(round(share * len(labels))) % len(labels)
-        self.train_set = LabelledImages(images[indices], labels[indices])
-
-    MNISTDataModule.setup = setup  # type: ignore[method-assign]
-
-
-if __name__ == "__main__":  # python -m benchmarks.scaling 4.0 fit --config configs/cnn.yaml
-    import mnist_cnn.__main__
-
-    take_share(float(sys.argv.pop(1)))
-    mnist_cnn.__main__.main()

@@ -27,6 +27,7 @@ from benchmarks import (
     startup,
     trainings,
 )
+from docs.scripts import plots
 from mnist_cnn.data import MNISTDataModule
 from tests.support import scenes, serve_load
 
@@ -65,11 +66,11 @@ def test_a_record_is_shown_as_a_table(
     assert expected in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["epoch", "accuracy"])
-def test_a_record_is_drawn(name: str, tmp_path: Path) -> None:
-    harness.main([name, "--table", "--plot", str(tmp_path / "plot.png")])
-    with Image.open(tmp_path / "plot.png") as plot:
-        assert min(plot.size) > 100
+def test_records_are_drawn(tmp_path: Path) -> None:
+    plots.draw(tmp_path)
+    for name in ("epoch", "accuracy"):
+        with Image.open(tmp_path / f"benchmark-{name}.png") as plot:
+            assert min(plot.size) > 100
 
 
 def test_differences_are_told_from_equivalence() -> None:
@@ -168,15 +169,18 @@ def test_a_program_is_timed_and_weighed() -> None:
     assert 300 < float(peak_mb) < 350  # what starts it is small
 
 
-def test_the_data_set_is_repeated(mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MNISTDataModule, "setup", MNISTDataModule.setup)  # undone at the end
-    scaling.take_share(1.5)
-    data = MNISTDataModule(str(mnist_root))
+@pytest.mark.parametrize("share", [0.25, 3.0])
+def test_the_data_set_is_a_share_of_mnist(share: float, mnist_root: Path, tmp_path: Path) -> None:
+    setting = scaling.Setting(share=share)
+    name, value = setting.data(tmp_path)[0].removeprefix("--data.").split("=")
+    options: Any = {name: int(value) if name == "val_size" else value}
+    data = MNISTDataModule(str(mnist_root), **options)
     data.setup()
-    assert len(data.train_set) == 90_000
-    assert data.train_set.images[60_000:].equal(data.train_set.images[:30_000])
-    assert data.train_set.labels[60_000:].equal(data.train_set.labels[:30_000])
-    assert len(data.val_set) == 10_000
+    assert len(data.train_set) == setting.images
+    if share > 1:
+        images, labels = data.train_set.images, data.train_set.labels
+        assert images[60_000:120_000].equal(images[:60_000])
+        assert labels[120_000:].equal(labels[:60_000])
 
 
 Measured = list[dict[str, Any]]
