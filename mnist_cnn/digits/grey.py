@@ -48,11 +48,15 @@ def _floats(picture: Image.Image, mode: str) -> Array:
 
 
 def _one_channel(rgb: Array) -> Array:
-    """Project the colours on the line along which they differ most: yellow on white is visible."""
+    """Project the colours on the line along which neighbours differ most.
+
+    Yellow on white is visible so, and ink on a ground whose colour goes from one side to the other.
+    """
     step = max(1, max(rgb.shape) // COLOURS)
-    colours = rgb[::step, ::step].reshape(-1, 3)
-    colours = colours - colours.mean(axis=0)
-    _, axes = np.linalg.eigh(colours.T @ colours + 1e-6)  # grey, if all are the same
+    colours = rgb[::step, ::step]
+    edges = [np.diff(colours, axis=axis).reshape(-1, 3) for axis in (0, 1)]
+    steps = np.concatenate(edges)
+    _, axes = np.linalg.eigh(steps.T @ steps + 1e-6)  # grey, if all are the same
     axis = axes[:, -1] * (1 if axes[:, -1].sum() > 0 else -1)
     axis = axis / np.abs(axis).sum()
     return np.subtract(rgb @ axis, axis[axis < 0].sum(), dtype=np.float32)
