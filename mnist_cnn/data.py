@@ -5,18 +5,16 @@ Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
 
 from __future__ import annotations
 
-import zipfile
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mnist_cnn.data_sets import DATASETS, Dataset, class_names
+from mnist_cnn.data_sets import DATASETS, Dataset, class_names, read_images
 from mnist_cnn.errors import UserError
 from mnist_cnn.mnist_files import prepare_mnist
 from mnist_cnn.paths import user_path
@@ -108,26 +106,14 @@ class MNISTDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Read the files and split them, on every rank."""
-        images, labels = DATASETS[self.dataset].read(self.data_dir, train=True)
-        if self.val_size >= len(labels):
-            raise UserError(
-                f"--data.val_size {self.val_size}: must be below {len(labels)}, the number of "
-                f"{self.dataset}'s training images"
-            )
-        self.test_set = LabelledImages(*DATASETS[self.dataset].read(self.data_dir, train=False))
-        if self.val_size == 0:
-            self.train_set = LabelledImages(images, labels)
-            self.val_set = self.test_set
-        else:
-            kept, held_out = stratified_split(labels, self.val_size)
-            self.train_set = LabelledImages(images[kept], labels[kept])
-            self.val_set = LabelledImages(images[held_out], labels[held_out])
+        read = DATASETS[self.dataset].read
+        self.train_set = train = LabelledImages(*read(self.data_dir, train=True))
+        self.val_set = self.test_set = LabelledImages(*read(self.data_dir, train=False))
+        if self.val_size:
+            kept, held_out = stratified_split(train.labels, self.val_size)
+            self.train_set, self.val_set = (LabelledImages(*train[of]) for of in (kept, held_out))
         if self.extra is not None:
-            images, labels = read_images(self.extra)
-            self.train_set = LabelledImages(
-                torch.cat([self.train_set.images, images]),
-                torch.cat([self.train_set.labels, labels]),
-            )
+            self.train_set = self.train_set.joined(*read_images(self.extra))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         return self._loader(self.train_set, self.batch_size, shuffle=True)
@@ -167,31 +153,6 @@ class MNISTDataModule(LightningDataModule):
         return DataLoader(dataset, sampler=sampler, batch_size=None)
 
 
-def read_images(path: str) -> tuple[Tensor, Tensor]:
-    """Images (N, 28, 28) uint8 and labels (N,) int64 from an ``.npz`` file.
-
-    Raises:
-        UserError: If it is another file, or the arrays are of another form.
-    """
-    try:
-        with np.load(path) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except OSError as error:
-        raise UserError(f"--data.extra {path}: {error.strerror or 'is no .npz file'}") from error
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"--data.extra {path}: must be an .npz file with the arrays images and labels"
-        ) from error
-    if images.dtype != np.uint8 or images.shape != (len(labels), 28, 28):
-        raise UserError(
-            f"--data.extra {path}: images must be {len(labels)} x 28 x 28 of uint8, as many as "
-            f"labels, but are {' x '.join(map(str, images.shape))} of {images.dtype}"
-        )
-    if labels.ndim != 1 or not np.isin(labels, range(10)).all():
-        raise UserError(f"--data.extra {path}: labels must be whole numbers from 0 to 9")
-    return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
-
-
 def stratified_split(labels: Tensor, val_size: int) -> tuple[Tensor, Tensor]:
     """Hold out `val_size` images with the digits in the proportion of the whole.
 
@@ -202,7 +163,12 @@ def stratified_split(labels: Tensor, val_size: int) -> tuple[Tensor, Tensor]:
     Returns:
         Indices of the N - val_size images to train on and of the val_size held out, both ascending.
         They depend on the arguments alone.
+
+    Raises:
+        UserError: If nothing would be left to train on.
     """
+    if val_size >= len(labels):
+        raise UserError(f"--data.val_size {val_size}: there are {len(labels)} training images")
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     by_digit = shuffled[labels[shuffled].sort(stable=True).indices]
     # Evenly spaced places in an order sorted by digit take each digit in its proportion.

@@ -12,6 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnist_cnn.errors import UserError
+
 #: SHA-256 of each uncompressed file of MNIST; torchvision has MD5 sums of the .gz.
 SHA256 = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -201,3 +207,28 @@ def class_words(dataset: Dataset) -> list[str]:
     []
     """
     return [] if class_names(dataset) == DIGITS else class_names(dataset)
+
+
+def read_images(path: str) -> tuple[Tensor, Tensor]:
+    """Images (N, 28, 28) uint8 and labels (N,) int64 from an ``.npz`` file.
+
+    Raises:
+        UserError: If it is another file, or the arrays are of another form.
+    """
+    try:
+        with np.load(path) as arrays:
+            images, labels = arrays["images"], arrays["labels"]
+    except OSError as error:
+        raise UserError(f"--data.extra {path}: {error.strerror or 'is no .npz file'}") from error
+    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"--data.extra {path}: must be an .npz file with the arrays images and labels"
+        ) from error
+    if images.dtype != np.uint8 or images.shape != (len(labels), 28, 28):
+        raise UserError(
+            f"--data.extra {path}: images must be {len(labels)} x 28 x 28 of uint8, as many as "
+            f"labels, but are {' x '.join(map(str, images.shape))} of {images.dtype}"
+        )
+    if labels.ndim != 1 or not np.isin(labels, range(10)).all():
+        raise UserError(f"--data.extra {path}: labels must be whole numbers from 0 to 9")
+    return torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from itertools import chain
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
 from mnist_cnn import KerasCNN, MNISTClassifier, MNISTDataModule
 from mnist_cnn.data import stratified_split
+from mnist_cnn.errors import UserError
 from mnist_cnn.training.global_batches import Batch, GlobalBatchSampler, LabelledImages
 
 
@@ -138,3 +142,39 @@ def test_lightning_passes_the_epoch_on(mnist: MNISTDataModule) -> None:
         expected = torch.cat([share.indices for share in list(sampler)[:2]])
         assert seen.seen[epoch] == mnist.train_set.labels[expected].tolist()
     assert seen.seen[0] != seen.seen[1]
+
+
+def test_images_of_ones_own_are_trained_on_as_well(mnist: MNISTDataModule, tmp_path: Path) -> None:
+    images = np.arange(3 * 784).reshape(3, 28, 28).astype(np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images, labels=np.array([7, 0, 9], np.uint8))
+    data = MNISTDataModule(mnist.data_dir, val_size=100, extra=str(tmp_path / "mine.npz"))
+    data.setup()
+    assert (len(data.train_set), len(data.val_set), len(data.test_set)) == (59_903, 100, 10_000)
+    assert torch.equal(data.train_set.images[-3:], torch.from_numpy(images))
+    assert data.train_set.labels[-3:].tolist() == [7, 0, 9]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (None, "No such file"),
+        (b"no zip", "must be an .npz file"),
+        ({"images": np.zeros((2, 28, 28), np.uint8)}, "arrays images and labels"),
+        ({"images": np.zeros((2, 28, 28)), "labels": [1, 2]}, "of float64"),
+        ({"images": np.zeros((2, 28, 28), np.uint8), "labels": [1]}, "must be 1 x 28 x 28"),
+        ({"images": np.zeros((1, 28, 28), np.uint8), "labels": [10]}, "from 0 to 9"),
+    ],
+    ids=["missing", "text", "no labels", "floats", "a label too few", "ten"],
+)
+def test_what_cannot_be_trained_on_is_named(
+    arrays: Any, message: str, mnist: MNISTDataModule, tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.npz"
+    if isinstance(arrays, bytes):
+        path.write_bytes(arrays)
+    elif arrays:
+        np.savez(path, **arrays)
+    data = MNISTDataModule(mnist.data_dir, extra=str(path))
+    with pytest.raises(UserError, match=message) as raised:
+        data.setup()
+    assert str(path) in str(raised.value)

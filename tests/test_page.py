@@ -316,12 +316,94 @@ def test_the_documentation_needs_no_network(page: Page) -> None:
     assert "/predict" in page.driver.find_element(By.TAG_NAME, "body").text
 
 
+def number(digits: str, size: float = 0.55) -> list[Stroke]:
+    """The strokes of a number, written in a row."""
+    step = 0.9 / len(digits)
+    return [
+        [(0.05 + step * (i + 0.5) + size * (x - 0.5), 0.5 + size * (y - 0.5)) for x, y in stroke]
+        for i, digit in enumerate(digits)
+        for stroke in DIGITS[int(digit)]
+    ]
+
+
+ZIGZAG: list[Stroke] = [
+    [(0.15, 0.2), (0.3, 0.8), (0.42, 0.2), (0.55, 0.8), (0.68, 0.2), (0.8, 0.8), (0.9, 0.2)]
+]
+
+
+def accented(page: Page) -> int:
+    """Pixels of the pad in the colour that marks digits."""
+    red, green, blue = (page.pixels("pad")[channel::4] for channel in range(3))
+    return sum(r > b + 60 and r > g + 40 for r, g, b in zip(red, green, blue, strict=True))
+
+
+def test_a_number_is_read_and_its_digits_are_marked(page: Page) -> None:
+    page.draw(DIGITS[2])
+    page.expect(2)
+    assert not accented(page)
+    page["clear"].click()
+    page.draw(number("26"))
+    page.expect(26)
+    page.wait(lambda: accented(page) > 500)
+    page.wait(lambda: page.text("status").startswith("26, "))
+
+
+def test_what_is_no_digit_is_called_so(page: Page) -> None:
+    page.draw(ZIGZAG)
+    page.wait(lambda: "does not look like a digit" in page.text("confidence"))
+    assert page.text("digit") == "?"
+
+
+def test_a_phone_takes_a_photograph_and_crops_it_by_finger(
+    page: Page, mnist: MNISTDataModule, tmp_path: Path
+) -> None:
+    touch = "Emulation.setTouchEmulationEnabled"
+    page.driver.execute_cdp_cmd(touch, {"enabled": True, "maxTouchPoints": 1})
+    try:
+        page.open(width=390, height=844, dark=True)
+        assert page["camera"].is_displayed()
+        assert page["photo"].get_attribute("capture") == "environment"
+        assert not page["crop"].is_displayed()
+        picture = Image.new("L", (400, 300), 255)
+        for index, left in ((0, 40), (1, 230)):  # a 7, and a 2
+            digit = ImageOps.invert(Image.fromarray(mnist.test_set.images[index].numpy()))
+            picture.paste(digit.resize((140, 140)), (left, 80))
+        picture.save(tmp_path / "photograph.png")
+        page["photo"].send_keys(str(tmp_path / "photograph.png"))
+        page.expect(72)
+        page["crop"].click()
+        page.draw([[(0.55, 0.25), (0.7, 0.5), (0.95, 0.75)]], kind="touch")
+        page.expect(2)
+        assert page["crop"].get_attribute("aria-pressed") == "false"
+        page["undo"].click()
+        page.expect(72)
+    finally:
+        page.driver.execute_cdp_cmd(touch, {"enabled": False})
+
+
 def test_screenshot(page: Page, tmp_path: Path) -> None:
+    folder = ROOT / "docs" if os.environ.get("UPDATE_SCREENSHOT") else tmp_path
+
+    def save(name: str, size: tuple[int, int]) -> None:
+        page.run("document.activeElement.blur()")
+        page.driver.save_screenshot(str(folder / name))
+        with Image.open(folder / name) as picture:
+            assert picture.size == size
+
     page.draw(BETWEEN_4_AND_9)
     page["explain"].click()
     page.wait(lambda: any(page.pixels("contributions")))
-    page.run("document.activeElement.blur()")
-    folder = ROOT / "docs" if os.environ.get("UPDATE_SCREENSHOT") else tmp_path
-    page.driver.save_screenshot(str(folder / "page.png"))
-    with Image.open(folder / "page.png") as picture:
-        assert picture.size == (1800, 1410)
+    save("page.png", (1800, 1410))
+    page["clear"].click()
+    page.draw(number("2026", 0.4))
+    page.expect(2026)
+    page.wait(lambda: accented(page) > 500)
+    save("page-number.png", (1800, 1410))
+    page["clear"].click()
+    page.draw(ZIGZAG)
+    page.wait(lambda: "does not look like a digit" in page.text("confidence"))
+    save("page-doubt.png", (1800, 1410))
+    page.open(width=390, height=844, dark=True)
+    page.draw(DIGITS[7], kind="touch")
+    page.expect(7)
+    save("page-phone.png", (585, 1266))

@@ -161,6 +161,10 @@ class LabelledImages(Dataset[Batch]):
     def to(self, device: torch.device) -> LabelledImages:
         return LabelledImages(self.images.to(device), self.labels.to(device))
 
+    def joined(self, images: Tensor, labels: Tensor) -> LabelledImages:
+        """These, and others behind them."""
+        return LabelledImages(torch.cat([self.images, images]), torch.cat([self.labels, labels]))
+
     def __len__(self) -> int:
         return len(self.labels)
 
