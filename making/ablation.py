@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -61,7 +62,7 @@ def main() -> None:
     }
     for kind in ("single", "multi", "none"):
         if args.folder and (files := sorted((args.folder / kind).glob("*.*"))):
-            sets[f"{kind} ({len(files)})"] = lambda reader, of=files: found(of, reader)
+            sets[f"{kind} ({len(files)})"] = partial(found, files)
     rows = []
     for step, places in STEPS.items():
         patches = [patch(place, other) for place, other in places.items()]

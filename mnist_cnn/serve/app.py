@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mnist_cnn import __version__
 from mnist_cnn.checkpoints.files import read_checkpoint
+from mnist_cnn.data_sets import class_words
 from mnist_cnn.digits.decode import FORMATS
 from mnist_cnn.digits.mnist_form import SIDE
 from mnist_cnn.serve import metrics
@@ -74,7 +75,7 @@ def make_app(
         UserError: If the checkpoint or the accelerator cannot be used.
     """
     model, facts = load_classifier(checkpoint)
-    reader = Reader(model, is_mnist=facts["dataset"] == "MNIST")
+    reader = Reader(model, is_mnist=not class_words(facts["dataset"]))
     reader.to(device(accelerator)).eval()
     described = {"checkpoint": Path(checkpoint).name, "version": __version__}
     described |= measured(read_checkpoint(checkpoint)) | facts
