@@ -87,13 +87,14 @@ def test_chunks_that_the_devices_cannot_share_are_refused(cli: Program) -> None:
 def test_any_number_of_devices_trains_the_same_model_to_the_bit(
     cli: Program, program: Program, tmp_path: Path
 ) -> None:
-    """Three, whose shares of a batch are of unequal sizes; two are in test_benchmarks.py."""
+    """One and three; two are in test_benchmarks.py."""
     found = []
     for devices, run in ((1, cli), (3, program)):
         result = run(
             *("fit", *CNN, "--config=configs/exact.yaml", "--trainer.max_epochs=2"),
             *("--trainer.limit_train_batches=8", "--trainer.log_every_n_steps=1"),
             *("--trainer.limit_val_batches=16", "--trainer.accelerator=cpu"),
+            *("--data.batch_size=120", "--data.eval_batch_size=120"),
             *(f"--trainer.devices={devices}", *["--trainer.strategy=ddp"] * (devices > 1)),
             f"--trainer.logger.init_args.save_dir={tmp_path / str(devices)}",
         )

@@ -40,6 +40,7 @@ class Candidate(NamedTuple):
     image: NDArray[np.uint8]  # (28, 28), ink bright on dark
     box: Box  # left, top, right, bottom in the picture, as it came
     likely: float  # how much like a digit's ink it is, by its edges and its place
+    cuts: int = 0  # how many of its two sides are cuts through ink
 
 
 def find_digits(picture: Image.Image) -> list[Candidate]:
@@ -121,6 +122,7 @@ def look(view: View) -> list[Candidate]:
             in_mnist_form(cut_out(segment.piece, ink)),
             seen.in_picture(segment.piece.box),
             segment.piece.score,
+            segment.cuts,
         )
         for number, line in enumerate(find_lines(ink))
         for segment in line

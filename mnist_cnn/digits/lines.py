@@ -78,6 +78,7 @@ class Segment(NamedTuple):
     start: int
     stop: int
     piece: Piece
+    cuts: int  # how many of its two sides are cuts through ink
 
 
 def find_lines(ink: Ink) -> list[list[Segment]]:
@@ -124,11 +125,13 @@ def segments(line: list[Piece], ink: Ink) -> list[Segment]:
     height = max(piece.height for piece in line)
     atoms: list[Piece] = []
     stretch: list[int] = []  # of each atom: only those of one stretch may belong together
+    cut_at: set[int] = set()  # the numbers of atoms before which ink is cut
     for piece in line:
         apart = bool(atoms) and piece.box[0] - atoms[-1].box[2] > CLOSE * height
-        cut = slices(piece, ink)
-        atoms += cut
-        stretch += [(stretch[-1] if stretch else 0) + apart] * len(cut)
+        parts = slices(piece, ink)
+        cut_at |= set(range(len(atoms) + 1, len(atoms) + len(parts)))
+        atoms += parts
+        stretch += [(stretch[-1] if stretch else 0) + apart] * len(parts)
     found = []
     for start, piece in enumerate(atoms):
         for stop in range(start + 1, min(len(atoms), start + MAX_ATOMS) + 1):
@@ -137,7 +140,7 @@ def segments(line: list[Piece], ink: Ink) -> list[Segment]:
             if stretch[stop - 1] == stretch[start] and (
                 stop == start + 1 or piece.width <= MAX_WIDTH * piece.height
             ):
-                found.append(Segment(start, stop, piece))
+                found.append(Segment(start, stop, piece, (start in cut_at) + (stop in cut_at)))
     return found
 
 

@@ -19,8 +19,10 @@ from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.use.classifier import Probabilities
 from mnist_cnn.use.judge import Judge
 
-#: Less likely than this, what a picture shows is no digit. Of the right answers to pictures, 1 %.
-IS_DIGIT = 0.2
+#: Less likely than this, what a picture shows is no digit.
+IS_DIGIT = 0.7
+#: The logarithm of how likely it is that digits touch at a place where they can be cut.
+CUT = -1.0
 #: Less sure than this, another digit is nearly as likely.
 SURE = 0.5
 NO_DIGIT = "does not look like a digit"
@@ -97,7 +99,13 @@ def chosen(digits: Sequence[Digit]) -> Reading:
     """Of all that may be digits, what is best read as some, line by line."""
     found: list[Digit] = []
     for _, line in groupby(digits, key=lambda digit: digit.candidate.line):
-        found += best_path(list(line))
+        path = best_path(list(line))
+        # What is cut out of a letter may well look like a digit, but the rest of it does not.
+        whole = all(digit.is_digit >= IS_DIGIT for digit in path if digit.candidate.cuts)
+        found += [
+            digit if whole or not digit.candidate.cuts else digit._replace(is_digit=0.0)
+            for digit in path
+        ]
     sure = [digit for digit in found if digit.is_digit >= IS_DIGIT]
     main = max(sure or found, key=lambda digit: digit.candidate.likely)
     if not sure:
@@ -114,6 +122,7 @@ def best_path(line: Sequence[Digit]) -> list[Digit]:
     for digit in sorted(line, key=lambda digit: digit.candidate.start):
         before, path = best[digit.candidate.start]
         score = before + np.log(max(digit.confidence * digit.is_digit, 1e-6))
+        score += digit.candidate.cuts / 2 * CUT  # each cut has two sides
         if score > best[digit.candidate.stop][0]:
             best[digit.candidate.stop] = (score, [*path, digit])
     return best[end][1]
