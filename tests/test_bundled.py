@@ -24,7 +24,7 @@ def test_it_is_small_and_says_what_it_is() -> None:
     facts = read_checkpoint(BUNDLED)["metadata"]
     assert facts["net"]["class_path"] == "mnist_cnn.nets.RecordCNN"
     assert float(facts["test_accuracy"]) > 0.997
-    assert facts["epochs"] == "15"
+    assert facts["epochs"] == "12"
 
 
 def test_predict_takes_it(cli: Cli, mnist: MNISTDataModule, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def reader() -> Reader:
     return Reader(load_classifier(BUNDLED)[0]).eval()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def ink(mnist: MNISTDataModule) -> dict[int, Image.Image]:
     """Each digit, cropped, bright on dark."""
     digits = {}
@@ -111,11 +111,9 @@ def test_boxes_are_those_of_the_file(reader: Reader, ink: dict[int, Image.Image]
 
 
 def test_digits_that_touch_are_two(reader: Reader, ink: dict[int, Image.Image]) -> None:
-    three, five = ink[3], ink[5]
-    for gap in (-2, 0):
-        places = [(3, (60, 60)), (5, (60 + 3 * (three.width + gap), 60))]
-        assert read(reader, written(ink, places, (300, 200))[0]).number == "35", gap
-    assert five.width < 20
+    for left, right in ((2, 6), (0, 3), (6, 0)):
+        places = [(left, (60, 60)), (right, (60 + 3 * ink[left].width - 2, 60))]
+        assert read(reader, written(ink, places, (300, 200))[0]).number == f"{left}{right}"
 
 
 def test_what_is_broken_is_one(reader: Reader, ink: dict[int, Image.Image]) -> None:
@@ -143,7 +141,9 @@ def test_mnist_is_read_as_it_is(reader: Reader, mnist: MNISTDataModule) -> None:
     readings = reader.read(candidates)
     labels = mnist.test_set.labels[:300].tolist()
     right = [r.number == str(label) for r, label in zip(readings, labels, strict=True)]
-    assert sum(right) >= 297
+    assert sum(right) >= 293  # a few are doubted
+    answers = [r.main.digit == label for r, label in zip(readings, labels, strict=True)]
+    assert sum(answers) >= 298
 
 
 def test_a_sheet_is_straightened_and_its_boxes_are_the_picture_s(reader: Reader) -> None:
