@@ -39,6 +39,7 @@ SHORTER = {
     "mnist-cnn test": "--trainer.limit_test_batches=1",
     "mnist-cnn predict --ckpt_path": "--trainer.limit_predict_batches=1",  # MNIST's images
     "mnist-cnn serve": "--port 0",
+    "python -m making.printed": "--count=100",
 }
 #: The same for Python: Trainer's defaults.
 SHORTER_PYTHON = {f"limit_{part}_batches": 1 for part in ("train", "val", "test")}
@@ -48,6 +49,7 @@ NOT_RUN = {
     r"pip install ": ("changes the environment of the tests", "that the extras exist"),
     r"python -m venv ": ("makes an environment of its own", "that bash reads it"),
     r"python -m pytest ": ("tests within a test", "that the files exist"),
+    r"python -m making.calibrate": ("replaces the included model", "that there is a Python"),
     r"tensorboard ": ("runs until it is stopped", "that it is installed"),
     r"torchrun ": ("needs two machines (tests/test_machines.py has them)", "the configuration"),
     r"sbatch ": ("needs SLURM (tests/test_machines.py has it)", "that bash reads the script"),
