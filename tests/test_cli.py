@@ -48,11 +48,11 @@ NO_BEST = ("--best_checkpoint.save_top_k=0",)
 @pytest.mark.parametrize("name", [n for n in CONFIGURATIONS if n not in ELSEWHERE])
 def test_every_configuration_trains(cli: Cli, name: str, tmp_path: Path) -> None:
     base = ("--config", f"configs/{BASES[name]}")
-    flags = (*SHORT[2:], *NO_BEST, "--trainer.check_val_every_n_epoch=1")
+    flags = [*SHORT[2:], *NO_BEST, "--trainer.check_val_every_n_epoch=1"]
     small = SMALL if BASES[name] == "cnn.yaml" else ()  # bf16 is slow where a CPU has none
     if name == "pictures.yaml":  # python -m making.printed makes these
         np.savez(tmp_path / "printed.npz", images=np.zeros((9, 28, 28), np.uint8), labels=range(9))
-        flags += (f"--data.extra={tmp_path / 'printed.npz'}",)
+        flags.append(f"--data.extra={tmp_path / 'printed.npz'}")
     result = cli("fit", *base, "--config", f"configs/{name}", *flags, *small)
     assert result.code == 0, result.err
     assert "Best val_accuracy" in result.out
