@@ -126,13 +126,15 @@ def segments(line: list[Piece], ink: Ink) -> list[Segment]:
     atoms: list[Piece] = []
     stretch: list[int] = []  # of each atom: only those of one stretch may belong together
     cut_at: set[int] = set()  # the numbers of atoms before which ink is cut
+    found: list[Segment] = []
     for piece in line:
         apart = bool(atoms) and piece.box[0] - atoms[-1].box[2] > CLOSE * height
         parts = slices(piece, ink)
         cut_at |= set(range(len(atoms) + 1, len(atoms) + len(parts)))
+        if len(parts) > 1:  # it need not be cut, however wide it is
+            found.append(Segment(len(atoms), len(atoms) + len(parts), piece, 0))
         atoms += parts
         stretch += [(stretch[-1] if stretch else 0) + apart] * len(parts)
-    found = []
     for start, piece in enumerate(atoms):
         for stop in range(start + 1, min(len(atoms), start + MAX_ATOMS) + 1):
             if stop > start + 1:

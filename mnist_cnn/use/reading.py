@@ -22,7 +22,9 @@ from mnist_cnn.use.judge import Judge
 #: Less likely than this, what a picture shows is no digit.
 IS_DIGIT = 0.7
 #: The logarithm of how likely it is that digits touch at a place where they can be cut.
-CUT = -1.0
+CUT = -1.5
+#: Nothing is less likely a digit: else what is none would be cut until all its parts look like some.
+UNLIKELY = 0.01
 #: Less sure than this, another digit is nearly as likely.
 SURE = 0.5
 NO_DIGIT = "does not look like a digit"
@@ -121,7 +123,7 @@ def best_path(line: Sequence[Digit]) -> list[Digit]:
     best = [(0.0, nothing[1]), *[nothing] * end]
     for digit in sorted(line, key=lambda digit: digit.candidate.start):
         before, path = best[digit.candidate.start]
-        score = before + np.log(max(digit.confidence * digit.is_digit, 1e-6))
+        score = before + np.log(max(digit.confidence * digit.is_digit, UNLIKELY))
         score += digit.candidate.cuts / 2 * CUT  # each cut has two sides
         if score > best[digit.candidate.stop][0]:
             best[digit.candidate.stop] = (score, [*path, digit])
