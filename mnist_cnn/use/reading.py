@@ -23,7 +23,7 @@ from mnist_cnn.use.judge import Judge
 IS_DIGIT = 0.7
 #: The logarithm of how likely it is that digits touch at a place where they can be cut.
 CUT = -1.5
-#: Nothing is less likely a digit: else what is none would be cut until all its parts look like some.
+#: Nothing is less likely a digit: else what is none would be cut until all parts look like some.
 UNLIKELY = 0.01
 #: Less sure than this, another digit is nearly as likely.
 SURE = 0.5
