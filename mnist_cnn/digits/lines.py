@@ -199,13 +199,11 @@ def _gap(one: Component, other: Component) -> int:
 
 
 def _stacked(upper: Component, lower: Component) -> bool:
-    """Whether two components are one above the other, as halves of a digit."""
-    rows, columns = zip(upper.box, lower.box, strict=True)
-    (above, below), spans = rows, [(side.start, side.stop) for side in columns]
-    height = max(above.stop, below.stop) - min(above.start, below.start)
-    return (
-        _overlap(spans[0], spans[1]) > OVERLAP and below.start - above.stop <= STACKED_GAP * height
-    )
+    """Whether two components are one above the other, straight or aslant, as parts of a digit."""
+    above, below = upper.box[0], lower.box[0]
+    height = max(above.stop, below.stop) - above.start
+    beside = _overlap((above.start, above.stop), (below.start, below.stop)) > OVERLAP
+    return not beside and _gap(upper, lower) <= STACKED_GAP * height
 
 
 def _overlap(one: tuple[int, int], other: tuple[int, int]) -> float:
