@@ -133,7 +133,9 @@ def as_after_training(
     def make(first: Path) -> None:
         left_out = (".*", "data", "build", "dist", "site", "tb_logs", "__pycache__", "*.egg-info")
         shutil.copytree(ROOT, first, ignore=shutil.ignore_patterns(*left_out))
-        (first / "data").symlink_to(mnist_root)
+        # Its own folder: what a page writes beside MNIST is not for the one that tests share.
+        (first / "data").mkdir()
+        (first / "data" / "MNIST").symlink_to(mnist_root / "MNIST")
         digits = MNIST(str(mnist_root), train=False)
         pictures = ("digit.png", "photos/a.png", "photos/b.png", "scans/x/c.png")
         for index, name in enumerate(pictures):
