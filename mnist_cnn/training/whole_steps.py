@@ -13,31 +13,22 @@ from functools import partial
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from lightning.pytorch.profilers import PassThroughProfiler
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.optim import Optimizer
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.training.augment import Augmentation
-from mnist_cnn.training.global_batches import Batch, GlobalBatchSampler
+from mnist_cnn.training.global_batches import Batch
 from mnist_cnn.training.metrics import EpochMetrics
+from mnist_cnn.training.obstacles import obstacle
 from mnist_cnn.training.recorded import NotRecordableError, Recorded
 from mnist_cnn.training.step import Step, training_losses, whole_step
 from mnist_cnn.training.trainer_state import gather
 
 #: With how many other batches a recording proves itself.
 PROOFS = 3
-#: Hooks that come between the forward pass and the optimizer's step, where nothing comes any more.
-INNER_HOOKS = (
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-)
 #: Whether to do something: as one asks, or where it is of use.
 Choice = Literal["auto"] | bool
 
@@ -227,39 +218,6 @@ def is_for(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def obstacle(trainer: Trainer, model: LightningModule) -> str | None:
-    """Why the steps of a run cannot be taken as one program each; None if they can."""
-    settings: Any = trainer
-    strategy, callbacks = trainer.strategy, [*settings.callbacks, model]
-    sampler = getattr(trainer.train_dataloader, "sampler", None)
-    inner = [
-        f"{type(callback).__name__}.{hook}"
-        for callback in callbacks
-        for hook in INNER_HOOKS
-        if getattr(type(callback), hook)
-        not in (getattr(Callback, hook), getattr(LightningModule, hook))
-    ]
-    obstacles = {
-        f"--trainer.strategy {type(strategy).__name__}": type(strategy)
-        not in (SingleDeviceStrategy, DDPStrategy),
-        f"--trainer.precision {trainer.precision} scales its gradients": trainer.precision
-        in ("16-mixed", "16-true"),
-        "gradients are accumulated over batches": trainer.accumulate_grad_batches != 1
-        or any(isinstance(callback, GradientAccumulationScheduler) for callback in callbacks),
-        "there is more than one optimizer": len(trainer.optimizers) != 1,
-        "L-BFGS asks for the loss several times": any(
-            isinstance(optimizer, torch.optim.LBFGS) for optimizer in trainer.optimizers
-        ),
-        "--trainer.detect_anomaly looks into it": torch.is_anomaly_enabled(),
-        "--trainer.profiler looks into it": not isinstance(settings.profiler, PassThroughProfiler),
-        "--trainer.overfit_batches": settings.overfit_batches > 0,
-        "the batches are of another loader": not isinstance(sampler, GlobalBatchSampler),
-        "--data.chunks": bool(getattr(sampler, "chunks", 0)),
-        f"{', '.join(inner)} must run within it": bool(inner),
-    }
-    return next((reason for reason, holds in obstacles.items() if holds), None)
-
-
 @contextmanager
 def as_tensors(optimizer: Optimizer, rates: Tensor) -> Iterator[None]:
     """Let an optimizer take its learning rates from a tensor, one for each group, while it is open.
@@ -304,6 +262,3 @@ def _numbers(group: dict[str, Any]) -> dict[str, Any]:
     return {name: x for name, x in group.items() if name not in ("params", "lr")} | {
         "weights": len(group["params"])
     }
-
-
-__all__ = ["Choice", "WholeSteps", "obstacle"]
