@@ -218,6 +218,11 @@ def read_images(path: str) -> tuple[Tensor, Tensor]:
     try:
         with np.load(path) as arrays:
             images, labels = arrays["images"], arrays["labels"]
+    except FileNotFoundError as error:
+        raise UserError(
+            f"--data.extra {path}: no such file. That of pictures.yaml is made by "
+            "`python -m making.printed`, in a copy of the repository."
+        ) from error
     except OSError as error:
         raise UserError(f"--data.extra {path}: {error.strerror or 'is no .npz file'}") from error
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:

@@ -157,7 +157,7 @@ def test_images_of_ones_own_are_trained_on_as_well(mnist: MNISTDataModule, tmp_p
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        (None, "No such file"),
+        (None, "no such file. That of pictures.yaml is made by"),
         (b"no zip", "must be an .npz file"),
         ({"images": np.zeros((2, 28, 28), np.uint8)}, "arrays images and labels"),
         ({"images": np.zeros((2, 28, 28)), "labels": [1, 2]}, "of float64"),
