@@ -1,7 +1,6 @@
 """Images made by a program, in MNIST's form: printed digits, and what is no digit.
 
-What people draw is not only what MNIST's writers wrote in 1992: a 1 with a flag and a foot, a 4
-that is closed, digits of straight strokes as on a display.
+What people draw is not only what MNIST's writers wrote in 1992: see making/strokes.py.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from torch import Tensor
 
+from making import strokes
+from making.strokes import DIGITS, SIDE, write
 from mnist_cnn.digits.components import bounds
 from mnist_cnn.digits.mnist_form import in_mnist_form
 
@@ -25,73 +26,33 @@ Array = NDArray[np.floating[Any]]
 Image28 = NDArray[np.uint8]  # (28, 28), ink bright on dark
 Random = np.random.Generator
 
-SIDE = 120  # pixels of what is drawn
 #: Without those that some people write as others write a digit: O, I, l, S, Z, B, b, g, q, β, σ …
 LETTERS = "AaCcdEeFfHhJKkLMmNnPpRrTtuVvWwXxYy"
 GREEK = "αγδεζηλμνξπρτυφχψωΓΔΛΞΠΣΦΨΩ"
 SIGNS = "+×÷=%&@#$?*~^<>{}[]∞∂∇√∑∫§¶←→↑↓♥★"
 #: Digits that are none any more when they are mirrored, or turned by a quarter.
 MIRRORED, TURNED = (2, 3, 4, 5, 6, 7, 9), (2, 3, 4, 5, 6, 7, 9)
-#: The segments of a display: places from top left, x and y; and which of them a digit has.
-SEGMENTS = {
-    "a": ((0, 0), (1, 0)),
-    "b": ((1, 0), (1, 1)),
-    "c": ((1, 1), (1, 2)),
-    "d": ((0, 2), (1, 2)),
-    "e": ((0, 1), (0, 2)),
-    "f": ((0, 0), (0, 1)),
-    "g": ((0, 1), (1, 1)),
-}
-DISPLAYED = [
-    "abcdef",
-    "bc",
-    "abged",
-    "abgcd",
-    "fgbc",
-    "afgcd",
-    "afgedc",
-    "abc",
-    "abcdefg",
-    "abfgcd",
-]
-DISPLAYS = 0.25  # share of the printed digits that are of such segments
+STROKES = 0.6  # share of the digits that are strokes of a pen, the others are printed
 
 
 def digits(count: int, rng: Random) -> tuple[Tensor, Tensor]:
-    """Printed digits, slanted, squeezed and shaken: (count, 28, 28) uint8, and (count,) labels."""
+    """Digits of fonts and of strokes: images (count, 28, 28) uint8, and labels (count,)."""
     labels = rng.integers(0, 10, count)
-    makers = (lambda digit: written(str(digit), rng), lambda digit: displayed(digit, rng))
-    images = [makers[rng.random() < DISPLAYS](digit) for digit in labels]
+    images = [
+        in_form(write(DIGITS[digit], rng)) if rng.random() < STROKES else written(str(digit), rng)
+        for digit in labels
+    ]
     return torch.from_numpy(np.stack(images)), torch.from_numpy(labels)
-
-
-def displayed(digit: int, rng: Random) -> Image28:
-    """A digit of straight strokes, whose corners are where a hand would put them."""
-    corners = np.array([[(x, y) for x in (0, 1)] for y in (0, 1, 2)], dtype=float)
-    corners += rng.normal(0, 0.07, corners.shape)
-    corners[1, :, 1] += rng.uniform(-0.25, 0.15)
-    size = np.array([rng.uniform(35, 60), rng.uniform(35, 48)])
-    picture = Image.new("L", (SIDE, SIDE))
-    draw, pen = ImageDraw.Draw(picture), int(rng.integers(3, 14))
-    for name in DISPLAYED[digit]:
-        ends = [corners[y, x] * size + 16 for x, y in SEGMENTS[name]]
-        draw.line([tuple(end) for end in ends], 255, pen)
-        for x, y in ends:
-            draw.circle((x, y), pen / 2, fill=255)
-    if digit == 1 and rng.random() < 0.7:  # its flag
-        x, y = corners[0, 1] * size + 16
-        reach = rng.uniform(10, 26)
-        draw.line([(x, y), (x - reach, y + reach * rng.uniform(0.3, 1.1))], 255, pen)
-    return in_form(np.asarray(picture, dtype=np.float32) / 255)
 
 
 def no_digits(count: int, images: Tensor, labels: Tensor, rng: Random) -> Tensor:
     """Images that show no digit, or two: (count, 28, 28) uint8."""
     digits = images.numpy(), labels.numpy()
     makers = [
-        (0.35, lambda: written(LETTERS + GREEK + SIGNS, rng)),
-        (0.2, lambda: turned(*digits, rng)),
-        (0.2, lambda: pair(digits[0], rng)),
+        (0.25, lambda: written(LETTERS + GREEK + SIGNS, rng)),
+        (0.2, lambda: in_form(write(strokes.SIGNS, rng))),
+        (0.15, lambda: turned(*digits, rng)),
+        (0.15, lambda: pair(digits[0], rng)),
         (0.1, lambda: in_form(scribble(rng))),
         (0.08, lambda: in_form(blob(rng))),
         (0.07, lambda: in_form(silhouette(rng))),

@@ -1,6 +1,6 @@
 """Makes digits that MNIST's writers did not write, for `configs/pictures.yaml` to train on as well.
 
-Printed, and of straight strokes, from the fonts that come with matplotlib: see making/images.py.
+In the fonts that come with matplotlib, and as strokes of a pen: see making/images.py.
 Takes a minute.
 
     python -m making.printed # writes data/printed.npz
@@ -19,7 +19,7 @@ from making import images as made
 def main() -> None:
     """Make them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--count", type=int, default=8_000, help="(%(default)s)")
+    parser.add_argument("--count", type=int, default=12_000, help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("data/printed.npz"), help="(%(default)s)")
     args = parser.parse_args()
     images, labels = made.digits(args.count, np.random.default_rng(1))
