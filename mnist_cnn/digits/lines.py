@@ -37,9 +37,9 @@ OVERLAP = 0.5  # of the lesser of two sides: one is above the other, or both are
 CLOSE = 0.35  # of a line's height: a gap that may be a break in a stroke
 CUT_WIDTH = 0.9  # of its height: a piece that is wider may be of several digits
 CUTS = 8  # the most places where one is cut
-MIN_SLICE = 0.12  # of its height, between two cuts
+MIN_SLICE = 0.12  # of its height, at either end; between two cuts, half as much
 MAX_WIDTH = 1.7  # of its height: of a digit
-MAX_ATOMS = 6  # of a digit
+MAX_ATOMS = 8  # of a digit
 
 
 class Piece(NamedTuple):
@@ -153,7 +153,7 @@ def slices(piece: Piece, ink: Ink) -> list[Piece]:
     mask = piece.mask(ink)
     least = max(2, round(MIN_SLICE * piece.height))
     profile = ndimage.uniform_filter1d(mask.sum(axis=0).astype(np.float64), 3)
-    lowest = ndimage.minimum_filter1d(profile, 2 * least + 1)
+    lowest = ndimage.minimum_filter1d(profile, 2 * (least // 2) + 1)
     columns = np.flatnonzero(profile == lowest)
     columns = columns[(columns >= least) & (columns < piece.width - least)]
     runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
