@@ -26,6 +26,7 @@ def table(record: Record) -> str:
     columns = {
         "n": records.cell("val_accuracy", lambda a: f"{len(a)}"),
         "test accuracy: mean ± deviation": records.cell("val_accuracy", records.mean_sd),
+        "least": records.cell("val_accuracy", lambda a: f"{min(a):.4f}"),
         "wrong of 10,000": records.cell("val_accuracy", lambda a: f"{10_000 * (1 - mean(a)):.1f}"),
         "training, s: mean": records.cell("train_s", lambda s: f"{mean(s):.2f}"),
         "median": records.median("train_s", 2),

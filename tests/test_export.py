@@ -94,6 +94,14 @@ def test_onnx(small_net: Path, mnist: MNISTDataModule, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "torch_export"])
+def test_a_net_that_sets_digits_upright(format: str, tmp_path: Path) -> None:
+    net = FastCNN((2, 3), hidden=8, border=2, upright=0.75)
+    checkpoint = save(MNISTClassifier(net, test_shifts=1), tmp_path / "x.ckpt")
+    exporting.export([checkpoint], format, tmp_path / "x")  # which compares the answers
+
+
+@pytest.mark.slow
 def test_the_version_of_onnx_s_operators(
     cli: Callable[..., Result], small_net: Path, tmp_path: Path
 ) -> None:

@@ -15,6 +15,7 @@ from mnist_cnn import EnsembleCNN, FastCNN, KerasCNN, RecordCNN
 from mnist_cnn.checkpoints.files import described_model
 from mnist_cnn.errors import UserError
 from mnist_cnn.nets import SequentialCNN, describe, logits_over_shifts, make_net
+from mnist_cnn.nets.fast_cnn import Upright
 
 
 def plain_stack(net: KerasCNN, x: Tensor) -> Tensor:
@@ -148,6 +149,30 @@ def test_a_border_is_cut_off() -> None:
         assert FastCNN(border=border)(x).shape == (3, 10)
     with pytest.raises(ValueError, match="from 0 to 7"):
         FastCNN(border=8)
+    with pytest.raises(UserError, match="upright is 2"):
+        FastCNN(upright=2)
+
+
+@pytest.mark.parametrize("lean", [-0.6, 0.3, 0.6])
+def test_a_line_that_leans_is_set_upright(lean: float) -> None:
+    rows, columns = torch.meshgrid(torch.arange(28.0), torch.arange(28.0), indexing="ij")
+    inside = (rows > 5) & (rows < 22)
+    line = ((1.5 - (columns - 13 - lean * (rows - 16)).abs()).clamp(0, 1) * inside)[None, None]
+    straight = Upright(share=1, border=2)(line)
+    assert straight.shape == (1, 1, 24, 24)
+    widths = (straight > 0.3).any(dim=2).sum(), (line > 0.3).any(dim=2).sum()
+    assert widths[0] <= 5 < widths[1]
+    half = Upright(share=0.5, border=2)(line)
+    assert widths[0] < (half > 0.3).any(dim=2).sum() < widths[1]
+    moved = Upright(share=1, border=2)(line.roll((2, -1), dims=(2, 3)))
+    assert torch.allclose(moved, straight.roll((2, -1), dims=(2, 3)), atol=1e-4)
+
+
+def test_what_has_no_slant_stays_as_it_is() -> None:
+    blank, bar, level = torch.zeros(3, 1, 28, 28)
+    bar[:, 4:24, 12:15] = level[:, 12, 4:24] = 1
+    images = torch.stack([blank, bar, level])
+    assert torch.allclose(Upright(share=1, border=0)(images), images, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "stride"), [((3, 3), (3, 3)), ((4, 2), (3, 1)), ((5, 5), (2, 2))])

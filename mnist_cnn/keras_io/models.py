@@ -61,7 +61,13 @@ def sequential(net: nn.Module, layers: list[Layer]) -> Model:
 
 
 def fast_cnn(net: FastCNN) -> Model:
-    """FastCNN as a chain of layers."""
+    """FastCNN as a chain of layers.
+
+    Raises:
+        UserError: If it sets digits upright, for which Keras has no layer.
+    """
+    if net.upright:
+        raise UserError("FastCNN with upright, as in fast.yaml, has no counterpart in Keras")
     first, second, hidden, last = weighted(net)
     spec: Spec = [
         {"rescale": 1 / STD, "offset": -MEAN / STD},
