@@ -12,7 +12,9 @@ from mnist_cnn.digits.mnist_form import is_mnist_form
 from mnist_cnn.use.judge import Judge
 
 
-@pytest.mark.parametrize("ways", [*strokes.DIGITS.values(), strokes.SIGNS], ids=[*map(str, strokes.DIGITS), "signs"])
+@pytest.mark.parametrize(
+    "ways", [*strokes.DIGITS.values(), strokes.SIGNS], ids=[*map(str, strokes.DIGITS), "signs"]
+)
 def test_every_way_to_write_a_sign_becomes_an_image_of_mnists_form(ways: list[str]) -> None:
     for way in ways:
         assert is_mnist_form(images.in_form(strokes.write([way], np.random.default_rng(0)))), way

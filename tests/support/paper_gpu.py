@@ -22,6 +22,7 @@ from mnist_cnn.training.randomness import dropout_layers
 from mnist_cnn.training.step import training_losses, whole_step
 from mnist_cnn.training.whole_steps import as_tensors, steps_to_device
 
+
 def fast_net() -> FastCNN:
     """As in fast.yaml."""
     return FastCNN(border=2, upright=0.75)
