@@ -331,7 +331,7 @@ def test_bf16_on_a_cpu_without_it_is_warned_of(
 def test_a_schedule_that_is_shorter_than_the_run_is_refused_before_it_starts(cli: Cli) -> None:
     done = cli("fit", "--config", "configs/fast.yaml", "--trainer.max_epochs=2")
     assert done.code == 2
-    assert "--model.lr_scheduler.init_args.total_steps 240: must be the steps of the run, 480" in (
+    assert "--model.lr_scheduler.init_args.total_steps 220: must be the steps of the run, 440" in (
         done.err
     )
     done = cli("fit", "--config", "configs/fast.yaml", *SHORT[2:])

@@ -91,14 +91,13 @@ class Upright(nn.Module):
         self.share, self.border = share, border
         places = (2 * torch.arange(side) + 1) / side - 1  # middles of pixels, as grid_sample's
         y, x = torch.meshgrid(places, places, indexing="ij")
-        terms = torch.stack([torch.ones_like(x), x, y, x * y, y * y], dim=-1).flatten(0, 1)
+        terms = torch.stack([torch.ones_like(x), x, y, x * y, y * y]).flatten(1)
         self.register_buffer("places", places, persistent=False)
-        self.register_buffer("terms", terms, persistent=False)  # (H·W, 5)
+        self.register_buffer("terms", terms, persistent=False)  # (5, H·W)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, H, W) → the same, less the border
         with torch.autocast(x.device.type, enabled=False):
-            moments = x.flatten(1) @ self.terms  # (B, 5)
-            mass, *others = moments.unbind(dim=1)
+            mass, *others = F.linear(x.flatten(1), self.terms).unbind(dim=1)
             right, down, both, square = (m / mass.clamp(min=self.LEAST) for m in others)
             variance = (square - down * down).clamp(min=self.LEAST)
             slant = self.share * ((both - right * down) / variance).clamp(-1, 1)
@@ -106,4 +105,5 @@ class Upright(nn.Module):
             rows = (places - down[:, None]) * slant[:, None]  # (B, H): how far each is moved
             across = places + rows[:, :, None]  # (B, H, W)
             grid = torch.stack([across, places[:, None].expand_as(across)], dim=-1)
-            return F.grid_sample(x, grid, align_corners=False)
+            sheared = F.grid_sample(x, grid, align_corners=False)
+        return sheared.clone(memory_format=torch.channels_last)  # or all that follows is slower
