@@ -364,7 +364,7 @@ def test_a_bug_is_not_taken_for_a_mistake(cli: Cli, monkeypatch: pytest.MonkeyPa
         (["--model.optimizer.lr=0.5", "--model.optimizer=SGD"], {"lr": 0.001}, ""),
         (["--model.optimizer=SGD", "--model.optimizer.lr=0.5"], {"lr": 0.5}, ""),
         (["--model.optimizer=mnist_cnn.Adadelta"], {"lr": 1.0, "eps": 1e-7}, ""),
-        (["--config=fast.yaml"], {"lr": 0.008, "eps": 1e-7}, ""),
+        (["--config=fast.yaml"], {"lr": 0.012, "eps": 1e-7}, ""),
         (["--config=record.yaml", "--config=cnn.yaml"], {"lr": 1.0, "eps": 1e-7}, "AdamW"),
     ],
 )
