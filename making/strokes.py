@@ -152,7 +152,7 @@ def write(ways: list[str], rng: np.random.Generator) -> NDArray[np.float32]:
         for x, y in (places[0], places[-1]):  # a pen's ends are round
             draw.circle((x, y), pen / 2, fill=255)
     small = picture.resize((SIDE, SIDE), Image.Resampling.BOX)
-    return np.asarray(small, dtype=np.float32) / 255
+    return np.asarray(small, dtype=np.float32) / np.float32(255)
 
 
 def curve(points: Points) -> Points:
