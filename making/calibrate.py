@@ -9,6 +9,8 @@ half of them as they are, half redrawn by other pens, are the least surprising. 
 the confidence then fits the share of right answers, on these and on labelled pictures of your own:
 
     python -m making.calibrate --check photos/single # whose names end in _7.png and the like
+
+With `--plot FILE`, it draws a reliability diagram of them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import argparse
 import re
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,6 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("checkpoint", nargs="?", type=Path)
     parser.add_argument("--check", type=Path, help="a folder of labelled pictures")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="a reliability diagram")
     parser.add_argument("--out", type=Path, default=BUNDLED, help="(%(default)s)")
     args = parser.parse_args()
     data = MNISTDataModule(val_size=VAL_SIZE)
@@ -57,9 +61,13 @@ def main() -> None:
         pages = [page for page in read_files(find_files(str(args.check))) if page.candidates]
         seen = torch.from_numpy(np.stack([likeliest(page.candidates).image for page in pages]))
         names = [re.search(r"_(\d)\.", page.file) for page in pages]
-        sets[str(args.check)] = (seen, torch.tensor([int(name[1]) for name in names if name]))
-    for name, (images, labels) in sets.items():
-        print(f"{name}: {reliability(probabilities(model, images), labels)}")
+        labels = torch.tensor([int(name[1]) for name in names if name])
+        sets["pictures that people made"] = (seen, labels)
+    found = {name: (probabilities(model, images), y) for name, (images, y) in sets.items()}
+    for name, (answers, labels) in found.items():
+        print(f"{name}: {reliability(answers, labels)}")
+    if args.plot:
+        draw(found, args.plot)
 
 
 def calibrate(checkpoint: Path, out: Path, images: Tensor, labels: Tensor) -> None:
@@ -103,20 +111,62 @@ def probabilities(model: MNISTClassifier, images: Tensor) -> Tensor:
         return torch.cat([classify(part) for part in images.split(500)])
 
 
-def reliability(found: Tensor, labels: Tensor) -> str:
-    """Accuracy, mean confidence and the expected calibration error, as words."""
+class Bin(NamedTuple):
+    """Answers of about the same confidence."""
+
+    share: float  # of all answers
+    confidence: float  # mean
+    right: float  # share
+
+
+def bins_of(found: Tensor, labels: Tensor) -> list[Bin]:
+    """Probabilities (N, 10) of what has labels (N,), in bins of confidence that are not empty."""
     confidence, answers = found.max(dim=1)
     right = (answers == labels).float()
     bins = (confidence * BINS).long().clamp(max=BINS - 1)
-    error = sum(
-        float((right[bins == number].mean() - confidence[bins == number].mean()).abs())
-        * float((bins == number).float().mean())
-        for number in bins.unique()
+    of = [bins == number for number in bins.unique()]
+    return [
+        Bin(float(x.float().mean()), float(confidence[x].mean()), float(right[x].mean()))
+        for x in of
+    ]
+
+
+def reliability(found: Tensor, labels: Tensor) -> str:
+    """Accuracy, mean confidence and the expected calibration error, as words."""
+    bins = bins_of(found, labels)
+    right, confidence, error = (
+        sum(b.share * number for b, number in zip(bins, numbers, strict=True))
+        for numbers in (
+            [b.right for b in bins],
+            [b.confidence for b in bins],
+            [abs(b.right - b.confidence) for b in bins],
+        )
     )
     return (
-        f"{len(labels)} images, {right.mean():.4f} right, mean confidence {confidence.mean():.4f}, "
+        f"{len(labels)} images, {right:.4f} right, mean confidence {confidence:.4f}, "
         f"expected calibration error {error:.4f}"
     )
+
+
+def draw(sets: dict[str, tuple[Tensor, Tensor]], file: Path) -> None:
+    """A reliability diagram: of each bin, how much of it is right, and how large it is."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(sets), figsize=(4.5 * len(sets), 4), squeeze=False)
+    for axis, (name, (found, labels)) in zip(axes.flat, sets.items(), strict=True):
+        bins = bins_of(found, labels)
+        axis.plot([0, 1], [0, 1], "--", color="grey", linewidth=1)
+        axis.plot([b.confidence for b in bins], [b.right for b in bins], color="tab:blue")
+        for b in bins:
+            axis.plot(b.confidence, b.right, "o", color="tab:blue", markersize=3 + 12 * b.share)
+            number = round(b.share * len(labels))
+            axis.annotate(f" {number}", (b.confidence, b.right), fontsize=7, va="top")
+        axis.set(title=f"{len(labels)} {name}", xlabel="confidence", ylabel="right")
+    figure.tight_layout()
+    figure.savefig(file, dpi=100)
 
 
 if __name__ == "__main__":
