@@ -31,7 +31,7 @@ class Tape(TorchDispatchMode):
         return made
 
     def replay(self) -> None:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):  # what was cast, was recorded
             for func, args, kwargs, made in self.operations:
                 again = func(*args, **kwargs)
                 for old, new in zip(tree_leaves(made), tree_leaves(again), strict=True):
