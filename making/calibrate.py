@@ -164,7 +164,7 @@ def draw(sets: dict[str, tuple[Tensor, Tensor]], file: Path) -> None:
             axis.plot(b.confidence, b.right, "o", color="tab:blue", markersize=3 + 12 * b.share)
             number = round(b.share * len(labels))
             axis.annotate(f" {number}", (b.confidence, b.right), fontsize=7, va="top")
-        axis.set(title=f"{len(labels)} {name}", xlabel="confidence", ylabel="right")
+        axis.set(title=f"{name} ({len(labels)})", xlabel="confidence", ylabel="right")
     figure.tight_layout()
     figure.savefig(file, dpi=100)
 
