@@ -1,9 +1,9 @@
 """Trains the small net that says whether an image is of a digit at all.
 
 It sees MNIST's training images, changed by many pens, and as many images that are no digits, all
-made here: letters and signs of fonts, digits mirrored or turned, two digits in one image,
-scribbles, blobs, silhouettes. Nothing that anybody drew or photographed to test it is among them.
-Takes some ten minutes on two cores.
+made here: letters and signs of fonts and of strokes, digits mirrored or turned, two digits in one
+image, scribbles, blobs, silhouettes. Nothing that anybody drew or photographed to test it is among
+them. Takes some ten minutes on two cores.
 
     python -m making.doubt
 """

@@ -116,6 +116,15 @@ def test_digits_that_touch_are_two(reader: Reader, ink: dict[int, Image.Image]) 
         assert read(reader, written(ink, places, (300, 200))[0]).number == f"{left}{right}"
 
 
+def test_most_pairs_that_touch_are_two(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    """Also where the joint has more ink than a place near it: 85 of 100."""
+    pairs = [(left, right) for left in range(10) for right in range(10)]
+    places = [[(a, (50, 50)), (b, (44 + 3 * ink[a].width, 50))] for a, b in pairs]
+    found = reader.read([find_digits(written(ink, two, (240, 160))[0]) for two in places])
+    right = [reading.number == f"{a}{b}" for reading, (a, b) in zip(found, pairs, strict=True)]
+    assert sum(right) >= 80
+
+
 def test_what_is_broken_is_one(reader: Reader, ink: dict[int, Image.Image]) -> None:
     for digit in (0, 3, 8):
         picture, (box,) = written(ink, [(digit, (80, 60))], (240, 200), times=5)
