@@ -103,6 +103,16 @@ def epochs(out: str) -> list[Row]:
     return list({row["epoch"]: row for row in rows}.values())  # the summary repeats them
 
 
+def history(checkpoint: str) -> list[Row]:
+    """What a run's last checkpoint says of each epoch: seconds in all ("s"), in validation."""
+    code = (
+        "import json, sys, torch; content = torch.load(sys.argv[1], weights_only=True);"
+        "print(json.dumps(content['callbacks']['Report']['history']))"
+    )
+    rows: list[Row] = json.loads(run([sys.executable, "-c", code, checkpoint]).out)
+    return rows
+
+
 def printed(pattern: str, out: str) -> tuple[str, ...]:
     """What the groups of a regular expression find in a program's output."""
     match = re.search(pattern, out)

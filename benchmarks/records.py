@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mnist_cnn import __version__
 from mnist_cnn.whole_files import write_whole
 
 T = TypeVar("T")
@@ -146,7 +147,8 @@ def has_bf16() -> bool:
 
 def our_versions() -> dict[str, str]:
     """Versions of what this project runs on."""
-    return {name: version(name) for name in ("mnist-cnn", "torch", "lightning")}
+    # Of this copy, which need not be installed.
+    return {"mnist-cnn": __version__} | {name: version(name) for name in ("torch", "lightning")}
 
 
 def provenance(record: Record) -> str:

@@ -84,7 +84,11 @@ def train(name: str, seed: int, args: argparse.Namespace, logs: Path) -> tuple[R
         flags += [f"--trainer.max_epochs={args.epochs}", "--trainer.check_val_every_n_epoch=1"]
     done = programs.fit(configs, *flags, accelerator=args.accelerator, logs=logs)
     seconds = {"train_s": done.train_s, "s": done.train_s + done.val_s, "process_s": done.process_s}
-    return seconds | of_last(done.epochs), f"{done.folder}/checkpoints/last.ckpt"
+    last = f"{done.folder}/checkpoints/last.ckpt"
+    if args.accelerator == "gpu":  # where what is printed of an epoch is too coarse
+        for epoch, row in zip(done.epochs, programs.history(last), strict=True):
+            epoch |= {"s": row["s"], "train_s": row["s"] - row["val_s"]}
+    return seconds | of_last(done.epochs), last
 
 
 def train_peer(name: str, seed: int, args: argparse.Namespace, record: Record) -> Row:

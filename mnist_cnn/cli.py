@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning import __version__ as lightning_version
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar, WeightAveraging
+from lightning.pytorch.callbacks import LearningRateMonitor, ProgressBar
 from lightning.pytorch.cli import (
     ArgsType,
     LightningArgumentParser,
@@ -143,17 +143,11 @@ class MNISTCLI(LightningCLI):
             callbacks.append(TrainingBar())
         kwargs |= {"callbacks": callbacks, "enable_progress_bar": bar}
         try:
-            trainer = super().instantiate_trainer(**kwargs)
+            return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, ValueError) as error:
             flags = ("accelerator", "devices", "strategy", "precision")
             given = ", ".join(f"--trainer.{flag} {config.trainer[flag]}" for flag in flags)
             raise UserError(f"{error} ({given})") from error
-        for callback in user:
-            if isinstance(callback, WeightAveraging) and callback._device is None:
-                # Lightning makes the average while the model is still on the CPU, and leaves it;
-                # no public hook comes between the trainer's making and that.
-                callback._device = trainer.strategy.root_device
-        return trainer
 
     def _before_run(self) -> None:
         if self.subcommand != "fit":  # they write beside the run that made the checkpoint

@@ -147,7 +147,7 @@ class MNISTClassifier(LightningModule):
         if loss is None:
             loss = exact.loss(batch, loss_of) if exact else loss_of(batch)
         # DDP averages gradients over the ranks; times their number it is their sum.
-        return loss * self.trainer.world_size
+        return loss * self.trainer.world_size if self.trainer.world_size > 1 else loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         if self.exact_gradient:

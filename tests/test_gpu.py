@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mnist_cnn import Adadelta, KerasCNN, MNISTClassifier, MNISTDataModule
 from mnist_cnn.checkpoints.files import BUNDLED
+from mnist_cnn.errors import UserError
 from mnist_cnn.training.augment import RandomAffine, RandomShift
 from mnist_cnn.training.randomness import Dropout, keyed_dropout, step_keys
 from mnist_cnn.use.classifier import Probabilities, load_classifier
@@ -103,9 +104,10 @@ def losses(
     mnist: MNISTDataModule,
     record_step: Any = "auto",
     compile: Any = False,
+    net: Callable[[], nn.Module] = KerasCNN,
     **settings: Any,
 ) -> Tensor:
-    """Of the first steps of the Keras net, as ``cnn.yaml`` trains it."""
+    """Of the first steps of the Keras net, as ``cnn.yaml`` trains it, or of another."""
     seed_everything(1, verbose=False)
     seen = Losses()
     run = Trainer(
@@ -120,8 +122,7 @@ def losses(
         enable_model_summary=False,
         **settings,
     )
-    net = KerasCNN()
-    run.fit(MNISTClassifier(net, record_step=record_step, compile=compile), mnist)
+    run.fit(MNISTClassifier(net(), record_step=record_step, compile=compile), mnist)
     return torch.stack(seen.seen).cpu()
 
 
@@ -241,6 +242,33 @@ SHORT = (
 )
 
 
+class Asks(nn.Module):
+    """A net that waits for its device, as one does that decides by a value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = KerasCNN((4, 8), hidden=16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x) if x.sum().item() >= 0 else x
+
+
+def test_a_net_that_cannot_be_recorded_trains_as_before(
+    mnist: MNISTDataModule, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = torch.cuda.current_stream()
+    settings: dict[str, Any] = {"limit_train_batches": 20, "deterministic": True}
+    recorded, plain = (
+        losses("gpu", mnist, record_step=record, net=Asks, **settings) for record in ("auto", False)
+    )
+    assert "The step is not recorded, but taken as on a CPU: " in capsys.readouterr().err
+    assert torch.cuda.current_stream() == here
+    assert torch.cuda.get_sync_debug_mode() == 0
+    assert torch.equal(recorded, plain)
+    with pytest.raises(UserError, match="the step cannot be recorded"):
+        losses("gpu", mnist, record_step=True, net=Asks, limit_train_batches=3)
+
+
 @pytest.mark.parametrize(
     "flags",
     [
@@ -249,7 +277,7 @@ SHORT = (
         pytest.param((*CNN, *EXACT), id="exact"),
         pytest.param((*CNN, *BF16), id="cnn bf16"),
         pytest.param((*CNN, *UNCOMPILED), id="recorded uncompiled"),
-        # The gradient's sum over a group of one, by NCCL, is a part of what is recorded.
+        # The gradient's sum is a part of what is recorded; for a group of one NCCL only copies.
         pytest.param((*CNN, "--trainer.strategy=ddp"), id="ddp"),
         pytest.param((*CNN, *PLAIN), id="not recorded"),
         pytest.param((*CNN, *PLAIN, "--model.compile=true"), id="compiled, not recorded"),
@@ -295,8 +323,7 @@ class NoWaiting(Callback):
         pytest.param((*CNN, *BF16), id="cnn bf16"),
         pytest.param((*CNN, *PLAIN), id="not recorded"),
         pytest.param(FAST, id="fast"),
-        # Without its average: torch asks the device each step whether it has begun.
-        pytest.param((*RECORD, "--trainer.callbacks=null"), id="record"),
+        pytest.param(RECORD, id="record"),
     ],
 )
 def test_no_step_waits_for_the_device(cli: Program, flags: tuple[str, ...]) -> None:

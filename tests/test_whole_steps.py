@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import EMAWeightAveraging, GradientAccumulationScheduler
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 from torch.utils.data import DataLoader, Subset
@@ -24,6 +24,7 @@ from mnist_cnn import Adadelta, FastCNN, KerasCNN, MNISTClassifier, MNISTDataMod
 from mnist_cnn.errors import UserError
 from mnist_cnn.training import recorded
 from mnist_cnn.training.augment import RandomAffine, RandomShift
+from mnist_cnn.training.averaging import MovingAverage
 from mnist_cnn.training.step import Step, training_losses
 from tests.support.interruptions import LAST, interrupted
 from tests.support.runs import differences, state
@@ -136,7 +137,7 @@ def per_epoch(**settings: Any) -> MNISTClassifier:
         pytest.param(fast, {"val_check_interval": 2}, id="validation within the epoch"),
         pytest.param(fast, {"gradient_clip_val": 0.01}, id="clipping"),
         pytest.param(fast, {"precision": "bf16-mixed"}, id="bf16", marks=pytest.mark.slow),
-        pytest.param(record, {"callbacks": [partial(EMAWeightAveraging, decay=0.9)]}, id="record"),
+        pytest.param(record, {"callbacks": [partial(MovingAverage, decay=0.9)]}, id="record"),
     ],
 )
 def test_a_run_is_that_of_lightning_s_own_steps(

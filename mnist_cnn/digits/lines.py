@@ -11,7 +11,7 @@ Letters of the shapes: H and W pixels of the picture.
 from __future__ import annotations
 
 from functools import reduce
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from operator import or_
 from typing import NamedTuple
 
@@ -122,27 +122,26 @@ def pieces(ink: Ink) -> list[Piece]:
 
 def segments(line: list[Piece], ink: Ink) -> list[Segment]:
     """All that may be digits in a line of pieces."""
-    height = max(piece.height for piece in line)
+    far = CLOSE * max(piece.height for piece in line)
     atoms: list[Piece] = []
-    stretch: list[int] = []  # of each atom: only those of one stretch may belong together
-    cut_at: set[int] = set()  # the numbers of atoms before which ink is cut
+    cut_at: set[int] = set()  # the numbers of atoms before which ink is cut,
+    apart: set[int] = set()  # and of those that are too far from the last to belong to it
     found: list[Segment] = []
     for piece in line:
-        apart = bool(atoms) and piece.box[0] - atoms[-1].box[2] > CLOSE * height
-        parts = slices(piece, ink)
-        cut_at |= set(range(len(atoms) + 1, len(atoms) + len(parts)))
-        if len(parts) > 1:  # it need not be cut, however wide it is
-            found.append(Segment(len(atoms), len(atoms) + len(parts), piece, 0))
-        atoms += parts
-        stretch += [(stretch[-1] if stretch else 0) + apart] * len(parts)
-    for start, piece in enumerate(atoms):
-        for stop in range(start + 1, min(len(atoms), start + MAX_ATOMS) + 1):
-            if stop > start + 1:
-                piece = piece | atoms[stop - 1]
-            if stretch[stop - 1] == stretch[start] and (
-                stop == start + 1 or piece.width <= MAX_WIDTH * piece.height
-            ):
-                found.append(Segment(start, stop, piece, (start in cut_at) + (stop in cut_at)))
+        first = len(atoms)
+        if atoms and piece.box[0] - atoms[-1].box[2] > far:
+            apart.add(first)
+        atoms += slices(piece, ink)
+        if len(atoms) > first + 1:  # it need not be cut, however wide it is
+            cut_at.update(range(first + 1, len(atoms)))
+            found.append(Segment(first, len(atoms), piece, 0))
+    for start in range(len(atoms)):
+        some = accumulate(atoms[start : start + MAX_ATOMS], or_)
+        for stop, piece in enumerate(some, start + 1):
+            if stop > start + 1 and stop - 1 in apart:
+                break
+            if stop == start + 1 or piece.width <= MAX_WIDTH * piece.height:
+                found.append(Segment(start, stop, piece, len(cut_at & {start, stop})))
     return found
 
 

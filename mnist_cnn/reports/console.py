@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from torch import Tensor
 
 from mnist_cnn.checkpoints.run_folder import LAST
 from mnist_cnn.data import MNISTDataModule
@@ -35,7 +36,7 @@ class Report(Callback):
             dict[str, float]
         ] = []  # one row an epoch; s: seconds, val_s: of these for validation
         self.has_begun = False  # to train, now and not before a resume
-        self.first_not_finite = torch.zeros(())  # step whose loss was NaN or infinite; 0: none yet
+        self.losses: list[tuple[int, Tensor]] = []  # steps and their losses, not looked at yet
         self.warned = False
         self.epoch_start = 0.0
         self.elapsed = 0.0  # seconds of the epoch under way that were spent before a resume
@@ -55,7 +56,7 @@ class Report(Callback):
             print(_sample_counts(trainer), HEADER, sep="\n", flush=True)
         self.epoch_start = time.perf_counter()
         self.has_begun = True
-        self.first_not_finite = torch.zeros((), dtype=torch.long, device=pl_module.device)
+        self.losses = []
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.epoch_start, self.elapsed, self.validation = time.perf_counter(), 0.0, 0.0
@@ -63,12 +64,17 @@ class Report(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any
     ) -> None:
-        # Where the loss is: to look at it here would make each step wait for a GPU.
-        is_first = (self.first_not_finite == 0) & ~outputs["loss"].detach().isfinite()
-        self.first_not_finite.masked_fill_(is_first, trainer.global_step)
+        # Not looked at yet: that would make each step wait for a GPU.
+        self.losses.append((trainer.global_step, outputs["loss"].detach()))
+        if len(self.losses) == MANY:
+            self._warn_if_not_finite(trainer)
 
     def _warn_if_not_finite(self, trainer: Trainer) -> None:
-        steps = [step for step in gather(trainer, int(self.first_not_finite)) if step]
+        looked_at, self.losses = self.losses, []
+        losses = [loss for _, loss in looked_at]
+        finite = torch.stack(losses).isfinite().tolist() if losses else []
+        mine = [step for (step, _), good in zip(looked_at, finite, strict=True) if not good]
+        steps = [step for step in gather(trainer, min(mine, default=0)) if step]
         if steps and not self.warned:
             self.warned = True
             lr = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -78,16 +84,19 @@ class Report(Callback):
             )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)  # what is still to be done there is training
         self.validation_start = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.validation += time.perf_counter() - self.validation_start
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._warn_if_not_finite(trainer)
+        figures = curves(trainer)  # now a GPU has done all
         seconds = self.elapsed + time.perf_counter() - self.epoch_start
         row = {"epoch": trainer.current_epoch + 1.0, "s": seconds, "val_s": self.validation}
-        row |= curves(trainer)
-        self._warn_if_not_finite(trainer)
+        row |= figures
         self.history.append(row)
         if trainer.is_global_zero and trainer.progress_bar_callback is None:
             print(_line(row, trainer.max_epochs), flush=True)
@@ -115,6 +124,7 @@ class Report(Callback):
 
 
 MODULE = "tensorboard.main"
+MANY = 1000  # losses are looked at together
 HEADER = "  epoch       s    loss  accuracy  val_loss  val_accuracy"
 
 

@@ -17,7 +17,9 @@ On a CPU there is nothing to record: the function is called, and all else is the
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ from torch import Tensor, nn
 
 #: Calls before a recording, on another stream: they make cuDNN choose and libraries allocate.
 WARM_UP = 3
+#: Results nearer to 0 than this are compared as if they were so large.
+LEAST = 0.1
 
 
 class NotRecordableError(Exception):
@@ -121,7 +125,7 @@ class Recorded:
         self, called: Tensor, replayed: Tensor, before: list[Tensor], expected: list[Tensor]
     ) -> None:
         """Raise unless results and changes of the state agree up to rounding."""
-        scale = called.abs().clamp_min(1e-6)
+        scale = called.abs().clamp_min(LEAST)
         difference = float(((replayed - called).abs() / scale).max())
         if not difference <= self.tolerance:
             raise NotRecordableError(
@@ -153,16 +157,21 @@ class _Recording:
         self.graph: torch.cuda.CUDAGraph | None = None
         if not arguments[0].is_cuda:
             return
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
+        here, aside = torch.cuda.current_stream(), torch.cuda.Stream()
+        aside.wait_stream(here)
         with torch.cuda.stream(aside):
-            for _ in range(WARM_UP):
+            for _ in range(WARM_UP - 1):
                 function(*self.arguments)
-        torch.cuda.current_stream().wait_stream(aside)
+            with waiting_is_an_error():
+                function(*self.arguments)
+        here.wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
-        # Other threads may go on: a loader that pins memory, the process group's watchdog.
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
-            self.result = function(*self.arguments)
+        try:
+            # Other threads may go on: a loader that pins memory, the process group's watchdog.
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+                self.result = function(*self.arguments)
+        finally:
+            torch.cuda.set_stream(here)  # which torch does not, where a recording fails
 
     def __call__(self, *arguments: Tensor) -> Tensor:
         for own, given in zip(self.arguments, arguments, strict=True):
@@ -171,6 +180,19 @@ class _Recording:
             return self.function(*self.arguments)
         self.graph.replay()
         return self.result
+
+
+@contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    """Raise where something waits for the GPU, which a recording could hardly recover from."""
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(mode)
 
 
 class _Snapshot:

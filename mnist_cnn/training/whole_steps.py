@@ -7,6 +7,7 @@ optimizer's, and the model's hooks `backward` and `optimizer_step` leave out wha
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -65,7 +66,11 @@ class WholeSteps:
         self.must = record is True
         on_gpu = is_for(model.device)
         self.compile = compile is True or (compile == "auto" and on_gpu)
-        self.programs, self.settings, self.taken, self._last_rates = {}, [], False, None
+        self.settings, self.taken, self._last_rates = [], False, None
+        self.programs.clear()
+        # Before the process group goes, which Lightning ends at the exit: NCCL waits there for all
+        # recordings that use it.
+        atexit.register(self.programs.clear)
         self.full_batch = 0
         self.on = self.must or (record == "auto" and on_gpu)
         if self.on and (reason := obstacle(self.trainer, model)):
@@ -189,7 +194,13 @@ class WholeSteps:
         plain = partial(function, *parts)
         self.full_batch = max(self.full_batch, batch.size)
         if self.compile and batch.size == self.full_batch:  # not for the last batch of an epoch
-            parts = [torch.compile(part, dynamic=False) for part in parts]
+            # DDP's reducer, for which it would cut the program in pieces, has nothing to do here.
+            torch._dynamo.config.optimize_ddp = False
+            fused = any(
+                group.get("fused") for group in optimizer.param_groups
+            )  # one kernel already
+            compiled = [torch.compile(part, dynamic=False) for part in parts]
+            parts = [compiled[0], parts[1] if fused else compiled[1]]
         program = Recorded(partial(function, *parts), state, plain, list(model.modules()))
         self.programs[kind] = program
         return program
@@ -200,7 +211,8 @@ class WholeSteps:
         if self._last_rates is None or rates != self._last_rates[0]:
             on_gpu = self.model.device.type == "cuda"
             # Fused optimizers read 32 bits on a GPU; a CPU has what Python has.
-            new = torch.tensor(rates, dtype=None if on_gpu else torch.float64, pin_memory=on_gpu)
+            kind = torch.float32 if on_gpu else torch.float64
+            new = torch.tensor(rates, dtype=kind, pin_memory=on_gpu)
             self._last_rates = rates, new.to(self.model.device, non_blocking=True)
         return self._last_rates[1]
 
