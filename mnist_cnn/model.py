@@ -21,7 +21,7 @@ from mnist_cnn.training.exact import ExactGradient
 from mnist_cnn.training.global_batches import Batch, as_images
 from mnist_cnn.training.metrics import EpochMetrics
 from mnist_cnn.training.optimizers import NotCopied, configure
-from mnist_cnn.training.randomness import global_seed
+from mnist_cnn.training.randomness import dropout_layers, global_seed
 from mnist_cnn.training.step import Step, cross_entropy, training_losses
 from mnist_cnn.training.trainer_state import gather, is_within_epoch
 from mnist_cnn.training.whole_steps import Choice, WholeSteps
@@ -136,7 +136,7 @@ class MNISTClassifier(LightningModule):
 
         def loss_of(part: Batch) -> Tensor:
             """What a part adds to the mean loss over the global batch."""
-            keys = step.keys(self, part.images.device)
+            keys = step.keys(len(dropout_layers(self)), part.images.device)
             at = part.images, part.labels, keys, part.first_row
             losses, logits = training_losses(self, *at, **settings)
             self.train_metrics.count(losses, logits, part.labels)
@@ -164,6 +164,10 @@ class MNISTClassifier(LightningModule):
         loss = optimizer_closure()  # whether it takes the step is decided in there
         if not self.whole_steps.taken:
             super().optimizer_step(epoch, batch_idx, optimizer, lambda: loss)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        if not self.whole_steps.taken:  # which overwrites its own
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
     def validation_step(self, batch: Any) -> Tensor:
         return self._evaluate(batch, self.val_metrics)

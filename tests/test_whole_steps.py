@@ -348,7 +348,7 @@ def test_a_compiled_program_computes_the_same(
 def test_forward_and_loss_compile_without_a_break(mnist: MNISTDataModule) -> None:
     model = MNISTClassifier(KerasCNN((4, 8), 16))
     images, labels = mnist.train_set[torch.arange(32)]
-    keys = Step(1, 2, 3).keys(model, torch.device("cpu"))
+    keys = Step(1, 2, 3).keys(2, torch.device("cpu"))
     losses_of = partial(training_losses, model, augment=RandomShift(1), label_smoothing=0.1)
     compiled = torch.compile(losses_of, fullgraph=True, backend="aot_eager", dynamic=False)
     for at in (keys, keys + 5):  # not compiled for the keys, which are data

@@ -21,8 +21,8 @@ from mnist_cnn.nets import NETS
 from mnist_cnn.whole_files import write_whole
 
 SAFETENSORS = ".safetensors"
-#: A model that is trained already: configs/record.yaml's, with seed 1.
-BUNDLED = Path(__file__).parents[1] / "weights" / "pictures.safetensors"
+#: A model that is trained already, a RecordCNN: configs/pictures.yaml's, with seed 1.
+BUNDLED = Path(__file__).parents[1] / "weights" / "record.safetensors"
 MAX_NAMED = 3  # weights that an error message names
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, distributed, nn
 
 from mnist_cnn.training.augment import Augmentation
 from mnist_cnn.training.global_batches import as_bytes
-from mnist_cnn.training.randomness import dropout_layers, keyed_dropout, step_keys
+from mnist_cnn.training.randomness import keyed_dropout, step_keys
 
 
 class Step(NamedTuple):
@@ -29,9 +29,9 @@ class Step(NamedTuple):
     epoch: int
     batch_idx: int
 
-    def keys(self, model: nn.Module, device: torch.device) -> Tensor:
-        """Of the augmentation, and of each dropout layer of `model`, (1 + layers,)."""
-        return step_keys(*self, layers=len(dropout_layers(model)), device=device)
+    def keys(self, layers: int, device: torch.device) -> Tensor:
+        """Of the augmentation, and of each dropout layer, (1 + layers,)."""
+        return step_keys(*self, layers=layers, device=device)
 
 
 def training_losses(

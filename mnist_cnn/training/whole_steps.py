@@ -24,6 +24,7 @@ from mnist_cnn.training.augment import Augmentation
 from mnist_cnn.training.global_batches import Batch
 from mnist_cnn.training.metrics import EpochMetrics
 from mnist_cnn.training.obstacles import obstacle
+from mnist_cnn.training.randomness import dropout_layers
 from mnist_cnn.training.recorded import NotRecordableError, Recorded
 from mnist_cnn.training.step import Step, training_losses, whole_step
 from mnist_cnn.training.trainer_state import gather
@@ -71,7 +72,7 @@ class WholeSteps:
         # Before the process group goes, which Lightning ends at the exit: NCCL waits there for all
         # recordings that use it.
         atexit.register(self.programs.clear)
-        self.full_batch = 0
+        self.full_batch, self.layers = 0, len(dropout_layers(model))
         self.on = self.must or (record == "auto" and on_gpu)
         if self.on and (reason := obstacle(self.trainer, model)):
             self.give_up(reason)
@@ -122,7 +123,7 @@ class WholeSteps:
         self.settings = settings
         if step.batch_idx == 0 and any(program.moved() for program in self.programs.values()):
             self.programs.clear()  # weights were frozen, pruned, replaced
-        arguments = batch.indices, step.keys(self.model, self.model.device), self._rates()
+        arguments = batch.indices, step.keys(self.layers, self.model.device), self._rates()
         program = self._program(batch, augment, label_smoothing)
         if not program.knows(*arguments) and (reason := self._prove(program, batch, arguments)):
             if not self.compile:
