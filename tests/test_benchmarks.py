@@ -116,6 +116,7 @@ def test_serve_bears_a_load_and_answers_every_request_rightly(
         assert row["wrong"] == row["lost"] == 0
 
 
+@pytest.mark.slow
 def test_a_checkpoint_says_how_long_each_epoch_took(trained: Path) -> None:
     for number, row in enumerate(programs.history(str(trained)), start=1):
         assert row["epoch"] == number

@@ -110,7 +110,7 @@ def test_labels_are_smoothed_in_training_only(mnist: MNISTDataModule) -> None:
         for layer in model.net.modules():
             if isinstance(layer, Dropout):
                 layer.eval()
-        keys = Step(1, 2, 3).keys(model, torch.device("cpu"))
+        keys = Step(1, 2, 3).keys(2, torch.device("cpu"))
         smooth = 0.2 if training else 0.0
         losses, logits = training_losses(
             model, batch.images, batch.labels, keys, label_smoothing=smooth

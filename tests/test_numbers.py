@@ -15,7 +15,7 @@ from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.decode import open_pictures
 from mnist_cnn.digits.find import Candidate, find_digits
 from mnist_cnn.use.classifier import load_classifier
-from mnist_cnn.use.reading import NO_DIGIT, Digit, Reader, Reading, best_path, chosen
+from mnist_cnn.use.reading import NO_DIGIT, Digit, Reader, Reading, best_path, chosen, reading
 from tests.support import scenes
 
 # Test images that are plain: 7, 2, 1, 0, 4 and so on.
@@ -176,7 +176,7 @@ def digit(
     probabilities = [(1 - sure) / 9] * 10
     probabilities[name] = sure
     candidate = Candidate(line, start, stop, image, box, likely=1.0)
-    return Digit(name, sure, probabilities, box, candidate, is_digit)
+    return Digit(candidate, probabilities, is_digit)
 
 
 def test_the_best_path_takes_every_piece_once() -> None:
@@ -188,12 +188,13 @@ def test_the_best_path_takes_every_piece_once() -> None:
 
 
 def test_what_is_no_digit_is_left_out_beside_digits() -> None:
-    reading = chosen([digit(4, 0, 1), digit(7, 1, 2, is_digit=0.01), digit(2, 0, 1, line=1)])
-    assert (reading.number, reading.doubt) == ("42", "")
+    lines = [digit(4, 0, 1), digit(7, 1, 2, is_digit=0.01), digit(2, 0, 1, line=1)]
+    found = reading(chosen(lines))
+    assert (found.number, found.doubt) == ("42", "")
 
 
 def test_what_could_be_another_digit_is_named() -> None:
     unsure = digit(4, 0, 1, sure=0.4)
     unsure.probabilities[9] = 0.39
-    assert chosen([unsure]).doubt == "4 could be 9 as well"
-    assert chosen([unsure]).number == "4"
+    assert reading([unsure]).doubt == "4 could be 9 as well"
+    assert reading([unsure]).number == "4"

@@ -24,5 +24,9 @@ class Probabilities(nn.Module):
         self.test_shifts = model.test_shifts
 
     def forward(self, images: Tensor) -> Tensor:
+        return self.over_shifts(images, self.test_shifts)
+
+    def over_shifts(self, images: Tensor, pixels: int) -> Tensor:
+        """With other shifts than the model's own; 0: of the images alone."""
         x = images.unsqueeze(1).to(torch.float32) / 255
-        return logits_over_shifts(self.net, x, self.test_shifts).softmax(dim=1)
+        return logits_over_shifts(self.net, x, pixels).softmax(dim=1)

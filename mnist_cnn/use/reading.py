@@ -33,12 +33,22 @@ NO_DIGIT = "does not look like a digit"
 class Digit(NamedTuple):
     """A digit that was read."""
 
-    digit: int
-    confidence: float  # its probability
-    probabilities: list[float]  # of the ten
-    box: Box  # left, top, right, bottom, in pixels of the picture
     candidate: Candidate
+    probabilities: list[float]  # of the ten
     is_digit: float  # how likely it is one at all
+
+    @property
+    def digit(self) -> int:
+        return max(range(len(self.probabilities)), key=self.probabilities.__getitem__)
+
+    @property
+    def confidence(self) -> float:
+        return self.probabilities[self.digit]
+
+    @property
+    def box(self) -> Box:
+        """Left, top, right, bottom, in pixels of the picture."""
+        return self.candidate.box
 
 
 class Reading(NamedTuple):
@@ -79,26 +89,39 @@ class Reader(nn.Module):
         """Where it computes."""
         return next(self.parameters()).device
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:  # (N, 28, 28) uint8 → below
-        """Probabilities of the classes, (N, 10), and of being a digit at all, (N,)."""
-        classes = self.classify(images)
-        return classes, self.judge(images) if self.judge else classes.new_ones(len(images))
-
     def read(self, pictures: Sequence[Sequence[Candidate]]) -> list[Reading]:
         """What each of some pictures shows, each given by its candidates, at least one."""
         if self.judge is None:
             pictures = [[likeliest(candidates)] for candidates in pictures]
-        images = np.stack([candidate.image for several in pictures for candidate in several])
-        with torch.inference_mode():
-            classes, are_digits = self(torch.from_numpy(images).to(self.device))
-        answers = zip(classes.float().tolist(), are_digits.float().tolist(), strict=True)
-        return [
-            chosen([_digit(candidate, *next(answers)) for candidate in candidates])
-            for candidates in pictures
-        ]
+        looked_at = iter(self._look([candidate for several in pictures for candidate in several]))
+        found = [chosen([next(looked_at) for _ in several]) for several in pictures]
+        if self.classify.test_shifts:  # most candidates are not chosen, and need no second look
+            looked_at = iter(self._look_closer([digit for digits in found for digit in digits]))
+            found = [[next(looked_at) for _ in digits] for digits in found]
+        return [reading(digits) for digits in found]
+
+    @torch.inference_mode()
+    def _look(self, candidates: list[Candidate]) -> list[Digit]:
+        images = self._images(candidates)
+        classes = self.classify.over_shifts(images, 0)
+        are_digits = self.judge(images) if self.judge else classes.new_ones(len(images))
+        answers = zip(
+            candidates, classes.float().tolist(), are_digits.float().tolist(), strict=True
+        )
+        return [Digit(*answer) for answer in answers]
+
+    @torch.inference_mode()
+    def _look_closer(self, digits: list[Digit]) -> list[Digit]:
+        """The same digits with the probabilities over shifts."""
+        classes = self.classify(self._images([digit.candidate for digit in digits]))
+        pairs = zip(digits, classes.float().tolist(), strict=True)
+        return [digit._replace(probabilities=probabilities) for digit, probabilities in pairs]
+
+    def _images(self, candidates: list[Candidate]) -> Tensor:  # (N, 28, 28) uint8
+        return torch.from_numpy(np.stack([each.image for each in candidates])).to(self.device)
 
 
-def chosen(digits: Sequence[Digit]) -> Reading:
+def chosen(digits: Sequence[Digit]) -> list[Digit]:
     """Of all that may be digits, what is best read as some, line by line."""
     found: list[Digit] = []
     for _, line in groupby(digits, key=lambda digit: digit.candidate.line):
@@ -109,6 +132,11 @@ def chosen(digits: Sequence[Digit]) -> Reading:
             digit if whole or not digit.candidate.cuts else digit._replace(is_digit=0.0)
             for digit in path
         ]
+    return found
+
+
+def reading(found: list[Digit]) -> Reading:
+    """What to answer, and what of it is to be doubted."""
     sure = [digit for digit in found if digit.is_digit >= IS_DIGIT]
     main = max(sure or found, key=lambda digit: digit.candidate.likely)
     if not sure:
@@ -129,11 +157,6 @@ def best_path(line: Sequence[Digit]) -> list[Digit]:
         if score > best[digit.candidate.stop][0]:
             best[digit.candidate.stop] = (score, [*path, digit])
     return best[end][1]
-
-
-def _digit(candidate: Candidate, probabilities: list[float], is_digit: float) -> Digit:
-    digit = max(range(len(probabilities)), key=probabilities.__getitem__)
-    return Digit(digit, probabilities[digit], probabilities, candidate.box, candidate, is_digit)
 
 
 def _other(digit: Digit) -> str:
