@@ -82,7 +82,9 @@ def otsu(values: Array) -> float:
     """The threshold that splits values into the two most distinct classes (N. Otsu, 1979)."""
     if np.ptp(values) < 1e-6:
         return float(values[0])
-    counts, edges = np.histogram(values, bins=BINS)
+    edges = np.linspace(values.min(), values.max(), BINS + 1)
+    bins = ((values - edges[0]) * (BINS / np.ptp(values))).astype(np.intp).ravel()
+    counts = np.bincount(bins.clip(max=BINS - 1), minlength=BINS)  # faster than np.histogram
     middles = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)
     above = below[-1] - below

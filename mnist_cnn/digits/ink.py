@@ -111,6 +111,9 @@ def drawn(depth: Array, tiny: bool) -> Ink:
     ink = label_components(depth, without_lines(tail))
     if tiny or not ink.components:
         return ink
+    extent = max(component.extent for component in ink.components) / max(depth.shape)
+    if CLEARER * ink.best.score >= extent**0.5:  # the most that a score can be
+        return ink
     # The faint lines of a page for notes, say, are left out if that makes the rest much clearer.
     clear = label_components(depth, without_lines(depth > FAINT * otsu(depth[tail])))
     if clear.components and clear.best.score > CLEARER * ink.best.score:

@@ -61,6 +61,8 @@ def _centre(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def ready(picture: Image.Image) -> NDArray[np.uint8] | None:
     """The bytes of a 28×28 picture, or of its negative, if that is in MNIST's form."""
+    if picture.size != (SIDE, SIDE):
+        return None
     if picture.mode in WIDER_THAN_BYTES or picture.has_transparency_data:
         return None
     rgb = np.asarray(picture.convert("RGB"))

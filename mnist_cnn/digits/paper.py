@@ -23,6 +23,7 @@ SHEETS = 3  # the largest components, of which one may be a sheet
 SHEET_SIDE = 0.2  # of the picture's longer side, at least; less is a hole in strokes
 MIN_SHEET = 16  # pixels; less has no room for a digit, nor for `SHEET_EDGE` on both sides
 SHEET_FILL = 0.9  # of its hull, holes filled, and its quadrilateral of that; an ellipse's has 0.64
+SHEET_BOX = 0.25  # of its box; the longest sheet that is allowed, turned by 45°, has 0.32
 SOLID = 0.65  # of its quadrilateral; what has less is a frame, or strokes
 SHEET_LENGTH = 4  # times as long as it is wide, at most; more is a stroke or a bar
 SHEET_GROUND = 0.5  # of what is around it, at most, is like it; around a hole in strokes, more is
@@ -46,12 +47,13 @@ def find_sheet(values: Array, ink: Ink) -> Corners | None:
         values: (H, W) of the picture.
         ink: What in it is ink; a small card is, on a larger ground.
     """
-    masks = values > otsu(values), ink.labels > 0
-    return next((sheet for mask in masks for sheet in _sheets(mask, values)), None)
+    bright, _ = ndimage.label(values > otsu(values), structure=EIGHT_CONNECTED)
+    both = bright, ink.labels
+    return next((sheet for labels in both for sheet in _sheets(labels, values)), None)
 
 
-def _sheets(mask: Mask, values: Array) -> Iterator[Corners]:
-    labels, _ = ndimage.label(mask, structure=EIGHT_CONNECTED)
+def _sheets(labels: NDArray[np.int32], values: Array) -> Iterator[Corners]:
+    mask = labels > 0
     areas = np.bincount(labels.ravel())[1:]
     boxes = ndimage.find_objects(labels)
     least, least_side = SHEET_CONTRAST * np.ptp(values), SHEET_SIDE * max(mask.shape)
@@ -61,6 +63,8 @@ def _sheets(mask: Mask, values: Array) -> Iterator[Corners]:
         if _sides(box, mask.shape) > 1 or min(own.shape) <= max(least_side, MIN_SHEET):
             continue
         filled = ndimage.binary_fill_holes(own)
+        if filled.sum() < SHEET_BOX * filled.size:
+            continue
         beyond = (mask.sum() - mask[box][filled].sum()) / (mask.size - filled.sum())
         if beyond > SHEET_GROUND:
             continue
@@ -103,10 +107,12 @@ def quadrilateral(mask: Mask) -> tuple[Corners, float]:
     Args:
         mask: With more than a line in it.
     """
-    edge = mask & ~ndimage.binary_erosion(mask)
-    y, x = np.nonzero(edge)
-    pixels = np.stack([x, y], axis=1)
-    points = np.concatenate([pixels + np.array([i, j]) for i in (0, 1) for j in (0, 1)])
+    # Of each row the ends, which are all that a hull can touch.
+    rows = np.flatnonzero(mask.any(axis=1))
+    left, right = mask[rows].argmax(axis=1), mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    points = np.concatenate(
+        [np.stack([x, rows + i], axis=1) for x in (left, right) for i in (0, 1)]
+    )
     convex = ConvexHull(points)
     hull = points[convex.vertices].astype(np.float64)
     # The rectangle of the least area around a hull has a side on one of the hull's.
