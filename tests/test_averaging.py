@@ -56,6 +56,7 @@ def test_it_is_lightning_s_to_the_bit(
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
+@pytest.mark.slow
 def test_each_goes_on_from_the_other_s_checkpoint(mnist: MNISTDataModule, tmp_path: Path) -> None:
     ours, theirs = (partial(kind, decay=0.9) for kind in (MovingAverage, EMAWeightAveraging))
     found = []

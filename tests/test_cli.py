@@ -82,6 +82,7 @@ def test_version_and_help(cli: Cli) -> None:
     assert "Images a training step sees on all devices together" in text  # docstrings are the help
 
 
+@pytest.mark.slow
 def test_the_saved_configuration_tests_the_run_in_another_process(
     cli: Cli, checkpoint: Path
 ) -> None:

@@ -61,6 +61,7 @@ def test_shares_are_made_of_the_same_chunks(
     assert chunks(ranks) == one
 
 
+@pytest.mark.slow
 def test_chunks_change_nothing_but_rounding(cli: Program, tmp_path: Path) -> None:
     weights = []
     for chunks in (0, 4):

@@ -180,6 +180,7 @@ def test_a_checkpoint_of_another_kind(tmp_path: Path) -> None:
         load_classifier(broken)
 
 
+@pytest.mark.slow
 def test_several_checkpoints_are_exported_as_their_ensemble(
     cli: Callable[..., Result], mnist: MNISTDataModule, tmp_path: Path
 ) -> None:

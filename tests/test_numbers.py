@@ -116,6 +116,7 @@ def test_digits_that_touch_are_two(reader: Reader, ink: dict[int, Image.Image]) 
         assert read(reader, written(ink, places, (300, 200))[0]).number == f"{left}{right}"
 
 
+@pytest.mark.slow
 def test_most_pairs_that_touch_are_two(reader: Reader, ink: dict[int, Image.Image]) -> None:
     """Also where the joint has more ink than a place near it: 85 of 100."""
     pairs = [(left, right) for left in range(10) for right in range(10)]

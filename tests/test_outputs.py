@@ -97,6 +97,7 @@ def test_held_out_images_leave_the_test_to_the_test_command(
     assert events(logs / "cnn" / "version_1").Tags()["images"][0] == "test/confusion"
 
 
+@pytest.mark.slow
 def test_resuming_shows_the_epochs_before_and_says_when_nothing_is_left(
     cli: Callable[..., Result], logs: Path
 ) -> None:

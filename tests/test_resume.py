@@ -328,6 +328,7 @@ TENSORBOARD = "lightning.pytorch.loggers.TensorBoardLogger"
 SERVICE = f"{Service.__module__}.{Service.__name__}"
 
 
+@pytest.mark.slow
 def test_all_loggers_share_a_run_s_folder_and_survive_a_crash(cli: Program, tmp_path: Path) -> None:
     loggers: tuple[tuple[str, dict[str, Any]], ...] = (
         (SERVICE, {}),
