@@ -28,6 +28,12 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 USER_ERROR, BUG = 2, 70
 #: A file system that is full, or not to be written.
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+#: Lightning's words for settings that it refuses by other exceptions than its own.
+REFUSALS = (
+    "Early stopping conditioned on metric",
+    "`val_check_interval`",
+    "is not in bounds, numpy accepts",  # a seed
+)
 BUG_REPORT = """
 This is a bug of mnist-cnn, not a mistake of yours. Please report it to whom you have the program
 from, with the lines above and this command:
@@ -72,9 +78,10 @@ def users_mistake(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
         return f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    text = " ".join(str(error).split())
     if isinstance(error, (MisconfigurationException, ModuleNotFoundError)):
-        return " ".join(str(error).split())
-    return None
+        return text
+    return text if any(words in text for words in REFUSALS) else None
 
 
 LIGHTNINGS = ("fit", "validate", "test", "predict")  # commands

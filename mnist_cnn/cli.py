@@ -144,7 +144,7 @@ class MNISTCLI(LightningCLI):
         kwargs |= {"callbacks": callbacks, "enable_progress_bar": bar}
         try:
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, ValueError) as error:
+        except (MisconfigurationException, TypeError, ValueError) as error:
             flags = ("accelerator", "devices", "strategy", "precision")
             given = ", ".join(f"--trainer.{flag} {config.trainer[flag]}" for flag in flags)
             raise UserError(f"{error} ({given})") from error

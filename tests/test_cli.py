@@ -395,3 +395,60 @@ def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:
     result = cli("fit", *SHORT, *SMALL, *flags)
     mistake(result, "--model.optimizer", "Invalid learning rate: -1")
     assert result.code == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/los"], "val/los"),
+        (["--trainer.val_check_interval=9"], "val_check_interval"),
+        (["--trainer.val_check_interval=0"], "--trainer.val_check_interval 0"),
+        (["--trainer.accumulate_grad_batches=0"], "--trainer.accumulate_grad_batches 0"),
+        (["--trainer.check_val_every_n_epoch=0"], "--trainer.check_val_every_n_epoch 0"),
+        (["--trainer.devices=foo"], "--trainer.devices foo"),
+        (["--seed_everything=-1"], "-1 is not in bounds"),
+        (["--model.net.init_args.num_classes=11"], "(1, 11) for one image"),
+        (["--best_checkpoint.filename=last"], "--best_checkpoint.filename last"),
+        (["--ckpt_path="], "--ckpt_path is empty"),
+        (
+            [
+                *("--model.lr_scheduler=OneCycleLR", "--model.lr_scheduler.max_lr=1"),
+                *("--model.lr_scheduler.total_steps=1", "--trainer.max_epochs=2"),
+                "--model.lr_scheduler.cycle_momentum=false",
+            ],
+            "total_steps 1: must be the steps of the run, 2",
+        ),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_settings_that_lightning_fails_at_are_refused(
+    cli: Cli, flags: list[str], words: str
+) -> None:
+    mistake(cli("fit", *SHORT, *SMALL, *flags), words)
+
+
+def test_another_optimizer_cannot_go_on(cli: Cli) -> None:
+    assert cli("fit", *SHORT, *SMALL).code == 0
+    more = ("--ckpt_path=last", "--trainer.max_epochs=2")
+    mistake(
+        cli("fit", *SHORT, *SMALL, *more, "--model.optimizer=Adam"), "Adadelta, with which Adam"
+    )
+    finder = ("--trainer.callbacks+=LearningRateFinder",)
+    mistake(cli("fit", *SHORT, *SMALL, *more, *finder), "LearningRateFinder would begin")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"state_dict": {}}, "was not saved by Lightning"),
+        (
+            {"state_dict": [], "pytorch-lightning_version": "2.6.6"},
+            "holds weights, but not the run",
+        ),
+    ],
+)
+def test_a_file_that_is_no_run_s_checkpoint(
+    cli: Cli, tmp_path: Path, content: dict[str, object], words: str
+) -> None:
+    torch.save(content, tmp_path / "other.ckpt")
+    mistake(cli("fit", *SHORT, *SMALL, "--ckpt_path", tmp_path / "other.ckpt"), words)

@@ -131,7 +131,7 @@ def test_an_ensemble_averages_probabilities() -> None:
 def test_only_nets_of_this_project_are_made_from_a_description() -> None:
     evil = {"class_path": "torch.nn.Linear", "init_args": {}}
     for net in (evil, {"class_path": "mnist_cnn.nets.EnsembleCNN", "init_args": {"nets": [evil]}}):
-        with pytest.raises(KeyError):
+        with pytest.raises(UserError):
             make_net(net)
         assert described_model({"hyper_parameters": {"net": net}}) is None
 

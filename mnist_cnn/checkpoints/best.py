@@ -40,6 +40,8 @@ class BestCheckpoint(ModelCheckpoint):
         save_top_k: int = 1,
         **kwargs: Any,
     ) -> None:
+        if filename in ("last", "previous"):
+            raise UserError(f"--best_checkpoint.filename {filename}: a run has that file anyhow")
         self.alias: str | None = None  # the name of the best where several are kept
         if filename and "{" not in filename and save_top_k not in (0, 1):
             self.alias = f"{filename}{self.FILE_EXTENSION}"

@@ -152,7 +152,10 @@ def check_fits(checkpoint: dict[str, Any], model: nn.Module, path: str | Path) -
     Raises:
         CheckpointError: If names or shapes of the weights differ; the message names some.
     """
-    theirs = {name: tuple(value.shape) for name, value in checkpoint["state_dict"].items()}
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict):
+        raise CheckpointError(f"checkpoint {path} holds no weights")
+    theirs = {name: tuple(value.shape) for name, value in weights.items()}
     ours = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     differences = [
         f"{name} is {theirs.get(name, 'missing')} there and {ours.get(name, 'missing')} here"

@@ -72,6 +72,7 @@ class LastCheckpoint(Callback):
         self.save_every = 0  # steps
         self.ask_every = 1  # batches, whether another process has been asked to stop
         self.figures: dict[str, Any] = {}  # that callbacks see, of the run before
+        self.optimizers: list[str] = []  # of the run before
 
     def path(self, trainer: Trainer) -> Path:
         """Where ``last.ckpt`` is."""
@@ -89,6 +90,7 @@ class LastCheckpoint(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self.figures = checkpoint.get("figures", {})
+        self.optimizers = checkpoint.get("optimizers", [])
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.callback_metrics.update(self.figures)  # of a validation within the epoch
@@ -96,6 +98,13 @@ class LastCheckpoint(Callback):
         default = 1000 if on_gpu else 100
         self.save_every = default if (n := self.every_n_train_steps) is None else n
         self.ask_every = 20 if on_gpu else 1
+        classes = _classes(trainer.optimizers)
+        if self.optimizers and self.optimizers != classes:
+            then, now = ", ".join(self.optimizers), ", ".join(classes)
+            raise UserError(
+                f"--ckpt_path {trainer.ckpt_path} has the state of {then}, with which {now} cannot "
+                "go on: leave --model.optimizer as it was"
+            )
         steps = gather(trainer, trainer.global_step)
         if len(set(steps)) > 1:
             raise CheckpointError(f"the processes resumed at different steps: {steps}")
@@ -150,6 +159,7 @@ class LastCheckpoint(Callback):
         forget_unbegun(checkpoint, trainer.num_training_batches)
         checkpoint["settings"] = run_settings(trainer, datamodule(trainer))
         checkpoint["figures"] = dict(trainer.callback_metrics)
+        checkpoint["optimizers"] = _classes(trainer.optimizers)
         if trainer.is_global_zero:
             checkpoint |= noted(trainer.loggers)
 
@@ -183,3 +193,7 @@ class LastCheckpoint(Callback):
             LightningEnvironment,
         )
         raise SystemExit(0 if started else 128 + number)
+
+
+def _classes(optimizers: list[Any]) -> list[str]:
+    return [type(optimizer).__name__ for optimizer in optimizers]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_cnn.checkpoints.files import (
@@ -36,6 +37,8 @@ from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.trainer_state import run_folder
 from mnist_cnn.whole_files import on_disk
 
+#: What Lightning calls its version in a checkpoint.
+VERSION = "pytorch-lightning_version"
 #: For Lightning to find.
 LIGHTNINGS = ("hpc", "registry")
 
@@ -78,7 +81,10 @@ class Start(NamedTuple):
             if self.is_last:
                 warn("--ckpt_path last: there is no checkpoint yet, starting from the beginning")
             return
-        if self.command == "fit" and self.path.endswith(SAFETENSORS):
+        if not self.path.endswith(SAFETENSORS) and VERSION not in self.content:
+            raise CheckpointError(f"--ckpt_path {self.path} was not saved by Lightning")
+        runs = {"loops", "optimizer_states"} <= self.content.keys()
+        if self.command == "fit" and not runs:
             raise CheckpointError(
                 f"--ckpt_path {self.path} holds weights, but not the run that made them: fit goes "
                 "on from a .ckpt only"
@@ -115,6 +121,12 @@ class Start(NamedTuple):
                         f"{folder} holds a run already: --ckpt_path last goes on with it, without "
                         "the version or ID in --trainer.logger a new one begins"
                     )
+            finders = [c for c in callbacks if isinstance(c, (BatchSizeFinder, LearningRateFinder))]
+            if self.run and finders:
+                raise UserError(
+                    f"--ckpt_path last: {type(finders[0]).__name__} would begin the run again; "
+                    "leave it out"
+                )
             if self.run and self.content:
                 check_same_run(self.content, run_settings(trainer, data))
                 if trainer.is_global_zero:
@@ -144,6 +156,8 @@ def choose(given: str | None, command: str, trainer: Namespace) -> Start:
     if given == "best":
         given = str(find_best(run_folders(trainer)))
         rank_zero_only(print)(f"--ckpt_path best: {given}", file=sys.stderr)
+    if given == "":
+        raise UserError("--ckpt_path is empty")
     if not given or given in LIGHTNINGS or "://" in given:
         return Start(command, given)
     return Start(command, given, read_checkpoint(given))

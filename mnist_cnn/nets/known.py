@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from mnist_cnn.errors import UserError
 from mnist_cnn.nets.describe import ROOM
 from mnist_cnn.nets.ensemble import EnsembleCNN
 from mnist_cnn.nets.fast_cnn import FastCNN
@@ -23,9 +24,12 @@ def make_net(description: dict[str, Any]) -> nn.Module:
     """The net that `describe` describes, with new weights.
 
     Raises:
-        KeyError: If it is not one of `NETS`. No other class is made: it could run any code.
+        UserError: If it is not one of `NETS`. No other class is made: it could run any code.
     """
+    name = description["class_path"]
+    if name not in NETS:
+        raise UserError(f"{name} is not one of this project's nets: give the net itself, net=…")
     init_args = dict(description["init_args"])
     if "nets" in init_args:
         init_args["nets"] = [make_net(net) for net in init_args["nets"]]
-    return NETS[description["class_path"]](**init_args)
+    return NETS[name](**init_args)

@@ -57,8 +57,8 @@ def configure(
     if lr_scheduler is None:
         return made
     scheduler = _make("--model.lr_scheduler", lr_scheduler, made)
-    if interval == "step" and trainer:
-        check_total_steps(scheduler, trainer)
+    if trainer:
+        check_total_steps(scheduler, trainer, interval)
     monitor = getattr(scheduler, "monitor", None)
     schedule = {"scheduler": scheduler, "interval": interval, "monitor": monitor}
     return {"optimizer": made, "lr_scheduler": schedule}
@@ -71,13 +71,15 @@ def _make(flag: str, make: Callable[..., Any], argument: Any) -> Any:
         raise UserError(f"{flag}: {error}") from error
 
 
-def check_total_steps(scheduler: Any, trainer: Trainer) -> None:
+def check_total_steps(scheduler: Any, trainer: Trainer, interval: str) -> None:
     """See that a schedule of a number of steps is made for the run.
 
     Raises:
         UserError: If the run has more steps, at which it would fail.
     """
-    total, steps = getattr(scheduler, "total_steps", None), trainer.estimated_stepping_batches
+    total = getattr(scheduler, "total_steps", None)
+    epochs = trainer.max_epochs or 0
+    steps = trainer.estimated_stepping_batches if interval == "step" else epochs
     flag = f"--model.lr_scheduler.init_args.total_steps {total}"
     if total and steps > total:
         raise UserError(f"{flag}: must be the steps of the run, {steps}")

@@ -8,12 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.global_batches import check_global_batch
+from mnist_cnn.training.metrics import NUM_CLASSES
 from mnist_cnn.training.trainer_state import run_folder
 
 #: Processes a core; beyond it they only wait for each other.
@@ -34,6 +36,8 @@ def check(trainer: Trainer, model: LightningModule, data: Any, command: str) -> 
     if command != "fit":
         return
     check_launcher(trainer)
+    check_intervals(trainer)
+    check_classes(model)
     check_global_batch(data.batch_size, trainer.world_size, data.chunks)
     if data.chunks and any("BatchNorm" in type(m).__name__ for m in model.modules()):
         raise UserError(
@@ -72,6 +76,36 @@ def check_launcher(trainer: Trainer) -> None:
             "--trainer.strategy ddp_spawn, ddp_fork and ddp_notebook train in copies of this "
             "process, which hand back neither a report nor a signal: use --trainer.strategy ddp, "
             "which trains the same"
+        )
+
+
+def check_intervals(trainer: Trainer) -> None:
+    """Refuse to do something every 0 batches or epochs.
+
+    Raises:
+        UserError: If an interval is 0.
+    """
+    for name in ("accumulate_grad_batches", "check_val_every_n_epoch", "val_check_interval"):
+        if getattr(trainer, name) == 0:
+            raise UserError(f"--trainer.{name} 0: must be more than 0")
+
+
+def check_classes(model: LightningModule) -> None:
+    """Refuse a net that does not give one number for each class.
+
+    Raises:
+        UserError: If it gives something else.
+    """
+    modes = {module: module.training for module in model.modules()}
+    with torch.inference_mode():
+        given = model.eval()(model.example_input_array)
+    for module, mode in modes.items():
+        module.training = mode
+    shape = tuple(given.shape) if isinstance(given, torch.Tensor) else type(given).__name__
+    if shape != (1, NUM_CLASSES):
+        raise UserError(
+            f"--model.net gives {shape} for one image: it must give (1, {NUM_CLASSES}), a logit "
+            "for each class"
         )
 
 
