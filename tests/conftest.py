@@ -65,14 +65,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(GPUFilesOnly())
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A worker for each core; of slow tests one more, which wait for servers and clusters."""
-    return (os.cpu_count() or 1) + (config.option.markexpr == "slow")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: "machines" not in item.keywords)  # they wait longest: they go first
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
