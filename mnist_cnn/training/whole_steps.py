@@ -197,9 +197,8 @@ class WholeSteps:
         if self.compile and batch.size == self.full_batch:  # not for the last batch of an epoch
             # DDP's reducer, for which it would cut the program in pieces, has nothing to do here.
             torch._dynamo.config.optimize_ddp = False
-            fused = any(
-                group.get("fused") for group in optimizer.param_groups
-            )  # one kernel already
+            # A fused optimizer is one kernel already.
+            fused = any(group.get("fused") for group in optimizer.param_groups)
             compiled = [torch.compile(part, dynamic=False) for part in parts]
             parts = [compiled[0], parts[1] if fused else compiled[1]]
         program = Recorded(partial(function, *parts), state, plain, list(model.modules()))
