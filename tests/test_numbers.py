@@ -143,6 +143,17 @@ def test_no_digit_is_doubted(reader: Reader) -> None:
     assert len(reading.digits) == 1
 
 
+def test_what_was_chosen_is_read_over_shifts(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    picture, _ = written(ink, [(3, (20, 20)), (7, (90, 20))], (160, 100))
+    digits = read(reader, picture).digits
+    images = torch.from_numpy(np.stack([digit.candidate.image for digit in digits]))
+    with torch.inference_mode():
+        expected, alone = (reader.classify.over_shifts(images, pixels) for pixels in (1, 0))
+    found = torch.tensor([digit.probabilities for digit in digits])
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, alone, atol=1e-6)
+
+
 def test_mnist_is_read_as_it_is(reader: Reader, mnist: MNISTDataModule) -> None:
     """Also images of several pieces, whose whole is one of the candidates, unchanged."""
     candidates = [find_digits(Image.fromarray(i.numpy())) for i in mnist.test_set.images[:300]]
