@@ -90,6 +90,22 @@ VARIANTS = {
     "best by another metric": ("--best_checkpoint.monitor=train/loss",),
     "exact sums": ("--data.chunks=4",),
     "averaged weights": ("--trainer.callbacks+=lightning.pytorch.callbacks.EMAWeightAveraging",),
+    # What begins or ends with an epoch, which Lightning leaves out where one is gone on with.
+    "rate by a metric": (
+        "--model.lr_scheduler=lightning.pytorch.cli.ReduceLROnPlateau",
+        "--model.lr_scheduler.monitor=train/loss",
+        "--model.lr_scheduler.mode=max",  # gets worse in the first epoch already
+        "--model.lr_scheduler.patience=0",
+    ),
+    "weights averaged by epochs": (
+        "--trainer.callbacks+=StochasticWeightAveraging",
+        "--trainer.callbacks.swa_lrs=.1",
+        "--trainer.callbacks.swa_epoch_start=1",
+    ),
+    "accumulated from an epoch on": (
+        "--trainer.callbacks+=GradientAccumulationScheduler",
+        "--trainer.callbacks.scheduling={1: 2}",
+    ),
 }
 
 
@@ -125,6 +141,13 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     # The saved configuration is that of the whole run, not of its last part.
     assert "ckpt_path: null" in (logs / "cnn" / "version_0" / "config.yaml").read_text()
     assert "version: null" in (logs / "cnn" / "version_0" / "config.yaml").read_text()
+
+
+def test_pruning_that_a_checkpoint_does_not_keep_is_named(cli: Program, logs: Path) -> None:
+    prune = ("--trainer.callbacks+=ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured")
+    assert cli(*RUN, *prune, *interrupted(5, signal.SIGTERM)).code == 143
+    resumed = cli(*RUN, *prune, LAST, *interrupted(8, signal.SIGTERM))
+    assert "ModelPruning keeps no masks in a checkpoint" in resumed.err
 
 
 def test_last_begins_where_there_is_nothing_to_resume(cli: Program, logs: Path) -> None:

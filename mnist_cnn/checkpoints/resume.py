@@ -31,6 +31,7 @@ from mnist_cnn.checkpoints.run_folder import LAST, PREVIOUS, run_settings
 from mnist_cnn.errors import UserError
 from mnist_cnn.training.trainer_state import (
     begin_epoch_afresh,
+    begin_resumed_epoch,
     datamodule,
     forget_unbegun,
     gather,
@@ -69,6 +70,7 @@ class LastCheckpoint(Callback):
         self.last_is_intact = False  # last.ckpt is this run's own, and may become the previous one
         self.signal = 0  # that asked to stop
         self.validated = False  # since the last step
+        self.resumed = False  # and nothing done since
         self.save_every = 0  # steps
         self.ask_every = 1  # batches, whether another process has been asked to stop
         self.figures: dict[str, Any] = {}  # that callbacks see, of the run before
@@ -91,6 +93,7 @@ class LastCheckpoint(Callback):
     ) -> None:
         self.figures = checkpoint.get("figures", {})
         self.optimizers = checkpoint.get("optimizers", [])
+        self.resumed = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         trainer.callback_metrics.update(self.figures)  # of a validation within the epoch
@@ -127,6 +130,7 @@ class LastCheckpoint(Callback):
         self.signal = number
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._begin_if_resumed(trainer, pl_module)
         if trainer.global_step > self.saved_step:
             self._save(trainer)
         self._stop_if_asked(trainer)
@@ -134,6 +138,7 @@ class LastCheckpoint(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        self._begin_if_resumed(trainer, pl_module)
         # Lightning resumes inexactly where a validation within the epoch has just ended, and keeps
         # no gradients of a step that is accumulated from several batches: wait for a better place.
         between = not self.validated and batch_idx % trainer.accumulate_grad_batches == 0
@@ -145,6 +150,11 @@ class LastCheckpoint(Callback):
             self._save(trainer)
         if trainer.world_size == 1 or batch_idx % self.ask_every == 0:
             self._stop_if_asked(trainer)
+
+    def _begin_if_resumed(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.resumed:
+            begin_resumed_epoch(trainer, pl_module)
+            self.resumed = False
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.validated = True

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder, ModelPruning
 from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_cnn.checkpoints.files import (
@@ -126,6 +126,11 @@ class Start(NamedTuple):
                 raise UserError(
                     f"--ckpt_path last: {type(finders[0]).__name__} would begin the run again; "
                     "leave it out"
+                )
+            if self.run and any(isinstance(c, ModelPruning) for c in callbacks):
+                warn(
+                    "ModelPruning keeps no masks in a checkpoint: what it had pruned may grow "
+                    "again until it prunes next"
                 )
             if self.run and self.content:
                 check_same_run(self.content, run_settings(trainer, data))

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.optim.swa_utils import SWALR
 
 
 def datamodule(trainer: Trainer) -> LightningDataModule | None:
@@ -68,6 +70,23 @@ def begin_epoch_afresh(trainer: Trainer) -> None:
     loop = trainer.fit_loop.epoch_loop
     if loop.batch_progress.current.ready == 0 or loop.batch_progress.is_last_batch:
         loop.restarting = False
+
+
+def begin_resumed_epoch(trainer: Trainer, model: LightningModule) -> None:
+    """Before the first step after a resume: what Lightning leaves out of an epoch that goes on.
+
+    No callback hears that it begins, and at its end schedules that look at a metric are left out.
+    """
+    trainer.fit_loop._restarting = False  # by itself only when the epoch has ended
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if isinstance(callback, (GradientAccumulationScheduler, StochasticWeightAveraging)):
+            callback.on_train_epoch_start(trainer, model)
+    for scheduler in (config.scheduler for config in trainer.lr_scheduler_configs):
+        if isinstance(scheduler, SWALR):  # the callback has begun its schedule afresh
+            rates = scheduler.get_last_lr()
+            for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
 
 
 def forget_unbegun(checkpoint: dict[str, Any], num_training_batches: float) -> None:
