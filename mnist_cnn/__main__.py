@@ -11,9 +11,11 @@ import os
 import shlex
 import signal
 import sys
+import sysconfig
 import traceback
 import warnings
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mnist_cnn.errors import usage_error
@@ -24,8 +26,9 @@ PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
-#: Exit statuses: the user's mistake, and a bug (EX_SOFTWARE of BSD's sysexits.h).
-USER_ERROR, BUG = 2, 70
+#: Exit statuses: a bug in a class of the user's own, as Python's; his mistake; a bug of ours
+#: (EX_SOFTWARE of BSD's sysexits.h).
+USERS_BUG, USER_ERROR, BUG = 1, 2, 70
 #: A file system that is full, or not to be written.
 MACHINE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 #: Lightning's words for settings that it refuses by other exceptions than its own.
@@ -33,6 +36,9 @@ REFUSALS = (
     "Early stopping conditioned on metric",
     "`val_check_interval`",
     "is not in bounds, numpy accepts",  # a seed
+    "no HPC checkpoint was found",
+    "Checkpoint file not found",  # at an address
+    "does not support dense gradients",  # an optimizer
 )
 BUG_REPORT = """
 This is a bug of mnist-cnn, not a mistake of yours. Please report it to whom you have the program
@@ -62,6 +68,9 @@ def main() -> None:
             raise
         if (line := users_mistake(error)) is None:
             traceback.print_exc()
+            if code := users_code(error):
+                print(f"\nThis arose in code that is not of mnist-cnn: {code}", file=sys.stderr)
+                sys.exit(USERS_BUG)
             print(BUG_REPORT.format(shlex.join(sys.argv)), file=sys.stderr)
             sys.exit(BUG)
         print(f"error: {line}", "(--debug shows the traceback)", sep="\n", file=sys.stderr)
@@ -82,6 +91,23 @@ def users_mistake(error: Exception) -> str | None:
     if isinstance(error, (MisconfigurationException, ModuleNotFoundError)):
         return text
     return text if any(words in text for words in REFUSALS) else None
+
+
+def users_code(error: Exception) -> str | None:
+    """Where in a class of the user's own an error arose, if it did: file and line.
+
+    Whatever library it came from, it is his who called that last.
+    """
+    ours = Path(__file__).parent.resolve()
+    paths = sysconfig.get_paths()
+    libraries = [Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename).resolve()
+        if ours in path.parents:
+            return None
+        if path.is_file() and not any(library in path.parents for library in libraries):
+            return f"{path}, line {frame.lineno}"
+    return None
 
 
 LIGHTNINGS = ("fit", "validate", "test", "predict")  # commands

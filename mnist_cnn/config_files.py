@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 from pydoc import locate
 from typing import Any, ClassVar
@@ -21,8 +22,16 @@ FOLDER = next(
     for folder in (Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs")
     if folder.is_dir()
 )
+#: Which of the classes of one name is meant by it: the one that is torch's, and more.
+MEANT = {
+    "Adadelta": "mnist_cnn.Adadelta",
+    "ReduceLROnPlateau": "lightning.pytorch.cli.ReduceLROnPlateau",
+}
 #: Settings that another class takes over: where a run is logged is not the logger's matter.
 INHERITED = ("save_dir",)
+
+
+RESOLVE = _typehints.resolve_class_path_by_name
 
 
 class ConfigFile(ActionConfigFile):
@@ -41,8 +50,8 @@ class Afresh:
     """Lets a class that takes another's place start from its own defaults, and says so.
 
     jsonargparse (4.53) hands it what was set of the other and has a name that it knows, to Adam the
-    learning rate 1.0 of Adadelta, and has no hook to change that: this takes the place of one of
-    its functions.
+    learning rate 1.0 of Adadelta. It refuses the name that two classes have. It has no hooks to
+    change that: this takes the place of two of its functions.
     """
 
     #: Names of the classes that configuration files have named.
@@ -54,6 +63,14 @@ class Afresh:
         """For a command line."""
         cls.configured, cls.said = set(), set()
         _typehints.discard_init_args_on_class_path_change = cls.discard
+        _typehints.resolve_class_path_by_name = cls.resolve  # type: ignore[assignment]
+        # A default may be of an enumeration, which no file can hold: Lightning's Timer has one.
+        yaml.SafeDumper.add_multi_representer(Enum, lambda to, one: to.represent_data(one.value))
+
+    @staticmethod
+    def resolve(of: Any, name: str) -> str:
+        """The import path of a class that is named without it."""
+        return MEANT.get(name) or RESOLVE(of, name)
 
     @classmethod
     def discard(cls, _: Any, former: Any, new: Any) -> None:

@@ -90,9 +90,10 @@ class MNISTDataModule(LightningDataModule):
         self.extra = user_path(extra) if extra is not None else None
         self.class_names = class_names(dataset)
         self.save_hyperparameters()
-        self.train_set: LabelledImages
-        self.val_set: LabelledImages
-        self.test_set: LabelledImages
+
+    def __getattr__(self, name: str) -> Any:  # of what is not there
+        before = ", before prepare_data() and setup()" if name.endswith("_set") else ""
+        raise AttributeError(f"MNISTDataModule has no {name}{before}")
 
     @property
     def eval_batch_size(self) -> int:

@@ -341,16 +341,43 @@ def test_a_schedule_that_is_shorter_than_the_run_is_refused_before_it_starts(cli
 
 
 def test_a_bug_is_not_taken_for_a_mistake(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
-        raise AttributeError("'NoneType' object has no attribute 'x'")
-
-    monkeypatch.setattr(preflight, "check_cores", broken)
+    monkeypatch.setattr(preflight, "MAX_PROCESSES_PER_CORE", None)
     result = cli("fit", *SHORT)
     assert result.code == 70
     assert "Traceback" in result.err
-    assert "AttributeError" in result.err
+    assert "TypeError" in result.err
     assert "This is a bug of mnist-cnn" in result.err
-    assert "error: " not in result.err.lower().replace("attributeerror: ", "")
+    assert "error: " not in result.err.lower().replace("typeerror: ", "")
+
+
+def test_an_error_in_a_class_of_the_user_s_is_not_called_a_bug_of_the_program(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_the_user.py").write_text(
+        """from lightning.pytorch import Callback
+from torch import nn
+
+class Broken(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(100, 10))
+
+    def forward(self, x):
+        return super().forward(x)
+
+class Raises(Callback):
+    def on_train_batch_end(self, *_): raise ValueError("of the user")
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for flag, line in (
+        ("--model.net=of_the_user.Broken", 9),
+        ("--trainer.callbacks+=of_the_user.Raises", 12),
+    ):
+        result = cli("fit", *SHORT, flag)
+        assert result.code == 1
+        assert "Traceback" in result.err
+        assert f"not of mnist-cnn: {tmp_path / 'of_the_user.py'}, line {line}\n" in result.err
+        assert "bug of mnist-cnn" not in result.err
 
 
 @pytest.mark.parametrize(
@@ -365,6 +392,7 @@ def test_a_bug_is_not_taken_for_a_mistake(cli: Cli, monkeypatch: pytest.MonkeyPa
         (["--model.optimizer.lr=0.5", "--model.optimizer=SGD"], {"lr": 0.001}, ""),
         (["--model.optimizer=SGD", "--model.optimizer.lr=0.5"], {"lr": 0.5}, ""),
         (["--model.optimizer=mnist_cnn.Adadelta"], {"lr": 1.0, "eps": 1e-7}, ""),
+        (["--model.optimizer=Adadelta"], {"lr": 1.0, "eps": 1e-7}, ""),
         (["--config=fast.yaml"], {"lr": 0.012, "eps": 1e-7}, ""),
         (["--config=record.yaml", "--config=cnn.yaml"], {"lr": 1.0, "eps": 1e-7}, "AdamW"),
     ],
@@ -390,6 +418,20 @@ def test_another_net_and_logger_start_from_their_own_defaults(cli: Cli) -> None:
     assert "dropped name" in done.err
 
 
+def test_a_schedule_by_a_metric_goes_by_its_short_name(cli: Cli) -> None:
+    flags = ("--model.lr_scheduler=ReduceLROnPlateau", "--model.lr_scheduler.monitor=val/loss")
+    done = cli("fit", *flags, "--print_config")
+    assert "lightning.pytorch.cli.ReduceLROnPlateau" in done.out, done.err
+
+
+def test_a_callback_with_a_default_that_no_file_can_hold_is_saved(cli: Cli, logs: Path) -> None:
+    timer = ("--trainer.callbacks+=Timer", "--trainer.callbacks.duration=00:01:00:00")
+    done = cli("fit", *SHORT, *SMALL, *timer)
+    assert done.code == 0, done.err
+    assert "interval: step" in (logs / "cnn/version_0/config.yaml").read_text()
+    assert cli("fit", "--config", logs / "cnn/version_0/config.yaml", "--print_config").code == 0
+
+
 def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:
     flags = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=-1")
     result = cli("fit", *SHORT, *SMALL, *flags)
@@ -408,6 +450,19 @@ def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:
         (["--trainer.devices=foo"], "--trainer.devices foo"),
         (["--seed_everything=-1"], "-1 is not in bounds"),
         (["--model.net.init_args.num_classes=11"], "(1, 11) for one image"),
+        (["--model.net.init_args.filters=[0, 4]"], "filters, units and classes must be at least 1"),
+        (["--model.net.init_args.hidden=-1"], "filters, units and classes must be at least 1"),
+        (["--model.optimizer=SparseAdam"], "does not support dense gradients"),
+        (["--model.lr_scheduler=torch.optim.lr_scheduler.ReduceLROnPlateau"], "knows no metric"),
+        (["--ckpt_path=hpc"], "no HPC checkpoint was found"),
+        (["--ckpt_path=http://127.0.0.1:9/last.ckpt"], "Checkpoint file not found"),
+        (
+            [
+                *("--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.monitor=val/loss"),
+                "--trainer.callbacks.filename=best",
+            ],
+            "filename best: a run has that file",
+        ),
         (["--best_checkpoint.filename=last"], "--best_checkpoint.filename last"),
         (["--ckpt_path="], "--ckpt_path is empty"),
         (

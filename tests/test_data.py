@@ -75,6 +75,14 @@ def test_images_stay_bytes_and_come_in_whole_batches(mnist: MNISTDataModule) -> 
     assert sum(int(batch.images.sum()) for batch in batches) == int(mnist.train_set.images.sum())
 
 
+def test_what_is_missing_before_the_setup_is_named() -> None:
+    with pytest.raises(
+        AttributeError, match=r"no train_set, before prepare_data\(\) and setup\(\)"
+    ):
+        MNISTDataModule().train_dataloader()
+    assert not hasattr(MNISTDataModule(), "other")
+
+
 def test_validation_is_on_the_test_images_by_default(mnist: MNISTDataModule) -> None:
     labels = torch.cat([batch.labels for batch in mnist.val_dataloader()])
     assert torch.equal(labels, mnist.test_set.labels)

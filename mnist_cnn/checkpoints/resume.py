@@ -83,10 +83,17 @@ class LastCheckpoint(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:  # not one of the user's
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
-        for callback in trainer.checkpoint_callbacks if stage == "fit" else []:
+        taken = [Path(name).stem for name in (LAST, PREVIOUS)]
+        for callback in trainer.checkpoint_callbacks[::-1] if stage == "fit" else []:
             # Lightning's own choice is the first logger's, which need not be the run's folder.
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
                 callback.dirpath = str(self.path(trainer).parent)
+                if callback.filename in taken:
+                    raise UserError(
+                        f"ModelCheckpoint's filename {callback.filename}: a run has that file "
+                        "anyhow; --best_checkpoint has the settings of the best one"
+                    )
+                taken += [callback.filename] if callback.filename else []
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

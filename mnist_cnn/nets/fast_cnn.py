@@ -11,7 +11,7 @@ from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
 from mnist_cnn.errors import UserError
-from mnist_cnn.nets.layers import ConvMaxPool
+from mnist_cnn.nets.layers import ConvMaxPool, check_sizes
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images
 
@@ -32,7 +32,7 @@ class FastCNN(nn.Module, HyperparametersMixin):
         num_classes: Number of logits.
 
     Raises:
-        UserError: If `border` is not between 0 and 7, or `upright` between 0 and 1.
+        UserError: If `border` is not between 0 and 7, `upright` between 0 and 1, or a size below 1.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class FastCNN(nn.Module, HyperparametersMixin):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
+        check_sizes(self, *filters, hidden, num_classes)
         if not 0 <= border <= 7:
             raise UserError(f"FastCNN: border is {border}, but must be from 0 to 7")
         if not 0 <= upright <= 1:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
-from mnist_cnn.nets.layers import ConvMaxPool
+from mnist_cnn.nets.layers import ConvMaxPool, check_sizes
 from mnist_cnn.training.randomness import Dropout
 
 
@@ -30,6 +30,9 @@ class KerasCNN(nn.Module, HyperparametersMixin):
         dense_dropout: Share of the dense units dropped in training, in [0, 1).
         num_classes: Number of logits.
 
+    Raises:
+        UserError: If a size is below 1, or a share not in [0, 1).
+
     Source:
         ``mnist_cnn.py`` of the Keras examples.
     """
@@ -43,6 +46,7 @@ class KerasCNN(nn.Module, HyperparametersMixin):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
+        check_sizes(self, *filters, hidden, num_classes)
         self.save_hyperparameters(logger=False)
         self.conv1 = nn.Conv2d(1, filters[0], kernel_size=3)
         self.conv2 = ConvMaxPool(filters[0], filters[1], kernel_size=3)

@@ -9,7 +9,18 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
+from mnist_cnn.errors import UserError
 from mnist_cnn.kernels import conv_max_pool as kernels
+
+
+def check_sizes(net: nn.Module, *sizes: int) -> None:
+    """Refuse a net whose layers have nothing in them.
+
+    Raises:
+        UserError: If a number of filters, units or classes is less than 1.
+    """
+    if min(sizes) < 1:
+        raise UserError(f"{type(net).__name__}: filters, units and classes must be at least 1")
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
-from mnist_cnn.nets.layers import BatchNorm
+from mnist_cnn.nets.layers import BatchNorm, check_sizes
 
 
 class RecordCNN(nn.Module, HyperparametersMixin):
@@ -23,12 +23,16 @@ class RecordCNN(nn.Module, HyperparametersMixin):
     Args:
         filters: Channels of the three stages.
         num_classes: Number of logits.
+
+    Raises:
+        UserError: If one of them is below 1.
     """
 
     def __init__(
         self, filters: tuple[int, int, int] = (32, 64, 128), num_classes: int = 10
     ) -> None:
         super().__init__()
+        check_sizes(self, *filters, num_classes)
         self.save_hyperparameters(logger=False)
         first, second, third = filters
         self.stem = Convolution(1, first, kernel=5, padding=0, pool=True)

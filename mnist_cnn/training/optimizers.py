@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import Trainer
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from mnist_cnn.errors import UserError, warn
 
@@ -60,6 +61,11 @@ def configure(
     if trainer:
         check_total_steps(scheduler, trainer, interval)
     monitor = getattr(scheduler, "monitor", None)
+    if isinstance(scheduler, ReduceLROnPlateau) and monitor is None:
+        raise UserError(
+            "--model.lr_scheduler: torch's ReduceLROnPlateau knows no metric: use "
+            "lightning.pytorch.cli.ReduceLROnPlateau with its monitor"
+        )
     schedule = {"scheduler": scheduler, "interval": interval, "monitor": monitor}
     return {"optimizer": made, "lr_scheduler": schedule}
 
