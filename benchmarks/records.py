@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mnist_cnn import __version__
-from mnist_cnn.whole_files import write_whole
+from mnist_cnn.file_system.whole import write_whole
 
 T = TypeVar("T")
 #: A run, or a part of one: who ran ("peer"), in which round, and its figures.

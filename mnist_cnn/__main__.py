@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mnist_cnn.errors import usage_error
-from mnist_cnn.output import fall_back
+from mnist_cnn.reports.output import fall_back
 
 LAUNCHER = "MNIST_CNN_LAUNCHER"  # environment variable: process number
 PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
@@ -113,7 +113,7 @@ def users_code(error: Exception) -> str | None:
 LIGHTNINGS = ("fit", "validate", "test", "predict")  # commands
 #: This project's commands, and the modules whose `main` they are.
 COMMANDS = {
-    "configs": "mnist_cnn.config_files",
+    "configs": "mnist_cnn.settings.config_files",
     "export": "mnist_cnn.use.export",
     "export-keras": "mnist_cnn.keras_io",
     "import-keras": "mnist_cnn.keras_io",

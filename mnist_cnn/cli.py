@@ -16,7 +16,7 @@ from lightning.pytorch.cli import (
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from mnist_cnn import __version__, config_files, hints
+from mnist_cnn import __version__
 from mnist_cnn.checkpoints.best import BestCheckpoint
 from mnist_cnn.checkpoints.files import SAFETENSORS
 from mnist_cnn.checkpoints.resume import LastCheckpoint
@@ -24,11 +24,12 @@ from mnist_cnn.checkpoints.run_folder import SaveConfig
 from mnist_cnn.checkpoints.start import choose
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.errors import UserError
-from mnist_cnn.hints import ArgumentParser
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.reports.console import Report
 from mnist_cnn.reports.progress import TrainingBar
 from mnist_cnn.reports.tensorboard import TensorBoardViews
+from mnist_cnn.settings import config_files, hints
+from mnist_cnn.settings.hints import ArgumentParser
 from mnist_cnn.training import preflight
 from mnist_cnn.use.prediction_writer import PredictionWriter
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mnist_cnn.data_sets import DATASETS, Dataset, class_names, read_images
+from mnist_cnn.data_sets.files import prepare_mnist
 from mnist_cnn.errors import UserError
-from mnist_cnn.mnist_files import prepare_mnist
-from mnist_cnn.paths import user_path
+from mnist_cnn.file_system.paths import user_path
 from mnist_cnn.training.global_batches import (
     Batch,
     GlobalBatchSampler,

@@ -20,7 +20,7 @@ os.environ["KERAS_BACKEND"] = "torch"  # before anything imports Keras
 from mnist_cnn.__main__ import LAUNCHER, main
 from mnist_cnn.checkpoints.resume import SIGNALS
 from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.mnist_files import prepare_mnist
+from mnist_cnn.data_sets.files import prepare_mnist
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import KerasCNN
 from mnist_cnn.use.predict import takes

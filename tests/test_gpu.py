@@ -350,7 +350,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     result = cli(*run, f"--trainer.logger.init_args.save_dir={tmp_path / 'undisturbed'}")
     assert result.code == 0, result.err
     (undisturbed,) = tmp_path.glob("undisturbed/*/version_0")
-    for batch, number, code in ((5, signal.SIGTERM, 143), (13, CRASH, 70)):
+    for batch, number, code in ((5, signal.SIGTERM, 143), (13, CRASH, 1)):
         result = cli(*run, LAST, *interrupted(batch, number))
         assert result.code == code, result.err
     result = cli(*run, LAST)

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 from torchvision.datasets import MNIST
 
-from mnist_cnn import mnist_files
-from mnist_cnn.mnist_files import SHA256, MNISTUnavailableError, prepare_mnist
+from mnist_cnn.data_sets import files as mnist_files
+from mnist_cnn.data_sets.files import SHA256, MNISTUnavailableError, prepare_mnist
 
 LABELS = "t10k-labels-idx1-ubyte"
 
@@ -197,7 +197,8 @@ def test_two_processes_at_once(real: Path, raw: Path, tmp_path: Path) -> None:
     compress(real, raw)
     (raw / LABELS).write_bytes(b"damaged")
     code = (
-        f"from mnist_cnn.mnist_files import prepare_mnist; print(prepare_mnist({str(tmp_path)!r}))"
+        "from mnist_cnn.data_sets.files import prepare_mnist; "
+        f"print(prepare_mnist({str(tmp_path)!r}))"
     )
     both = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

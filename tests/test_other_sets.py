@@ -25,7 +25,7 @@ from torchvision import datasets
 from mnist_cnn.checkpoints.start import choose
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.data_sets import DATASETS, Dataset, class_names, class_words
-from mnist_cnn.mnist_files import MNISTUnavailableError, prepare_mnist
+from mnist_cnn.data_sets.files import MNISTUnavailableError, prepare_mnist
 from mnist_cnn.reports.drawings import captioned_images, confusion_picture
 from tests.conftest import SHORT, SMALL, Result
 from tests.test_mnist_files import Quiet

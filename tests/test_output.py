@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from mnist_cnn.output import ERRORS
+from mnist_cnn.reports.output import ERRORS
 from tests.conftest import SHORT, SMALL, Result
 
 

@@ -57,7 +57,7 @@ def test_a_name_that_it_does_not_have() -> None:
         ("nets", "SequentialCNN", "nets.sequential"),
         ("batch_norm", "BatchNorm", "nets.layers"),
         ("export", "export", "use.export"),
-        ("sources", "prepare_mnist", "mnist_files"),
+        ("sources", "prepare_mnist", "data_sets.files"),
         ("picture_files", "find_files", "digits.files"),
         ("predictions", "PredictionWriter", "use.prediction_writer"),
     ],

@@ -19,7 +19,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_cnn.checkpoints.files import AtomicCheckpointIO, read_checkpoint
-from mnist_cnn.whole_files import UnwritableError
+from mnist_cnn.file_system.whole import UnwritableError
 from tests.conftest import CNN, Result
 from tests.support.interruptions import CRASH, LAST, interrupted
 from tests.support.loggers import SENT, Service
@@ -127,8 +127,8 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     expected = undisturbed(*flags)
     # In the middle of the first epoch, at its end, in the middle of the second one.
     for batch, number, code in (
-        *((5, CRASH, 70), (7, signal.SIGTERM, 143), (8, signal.SIGTERM, 143)),
-        *((13, signal.SIGTERM, 143), (15, CRASH, 70)),
+        *((5, CRASH, 1), (7, signal.SIGTERM, 143), (8, signal.SIGTERM, 143)),
+        *((13, signal.SIGTERM, 143), (15, CRASH, 1)),
     ):
         if batch == 8 and flags == VARIANTS["accumulated"]:
             continue  # asked to stop at 7, it has stopped at 8, where its step ends
@@ -286,7 +286,7 @@ def test_a_crash_before_the_first_save_is_gone_on_with(
     cli: Program, logs: Path, undisturbed: Callable[..., dict[str, Any]]
 ) -> None:
     expected = undisturbed()
-    assert cli(*RUN, *interrupted(1, CRASH)).code == 70
+    assert cli(*RUN, *interrupted(1, CRASH)).code == 1
     assert cli(*RUN, LAST).code == 0
     assert differences(expected, state(logs / "cnn" / "version_0")) == []
 
@@ -362,7 +362,7 @@ def test_all_loggers_share_a_run_s_folder_and_survive_a_crash(cli: Program, tmp_
     assert whole.code == 0, whole.err
     SENT.clear()
     flag = logging_to(tmp_path / "parts", *loggers)
-    assert cli(*RUN, flag, *interrupted(13, CRASH)).code == 70
+    assert cli(*RUN, flag, *interrupted(13, CRASH)).code == 1
     last = cli(*RUN, flag, LAST)
     assert last.code == 0, last.err
 

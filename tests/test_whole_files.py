@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from mnist_cnn.checkpoints.files import AtomicCheckpointIO
-from mnist_cnn.mnist_files import SHA256, prepare_mnist
+from mnist_cnn.data_sets.files import SHA256, prepare_mnist
+from mnist_cnn.file_system.whole import UnwritableError, on_disk, write_whole
 from mnist_cnn.use.tables import write_table
-from mnist_cnn.whole_files import UnwritableError, on_disk, write_whole
 
 WRITERS: dict[str, Callable[[Path], object]] = {
     "last.ckpt": lambda path: AtomicCheckpointIO().save_checkpoint({"x": torch.zeros(9)}, path),

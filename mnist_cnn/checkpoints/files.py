@@ -17,8 +17,8 @@ from torch import nn
 
 from mnist_cnn.data_sets import DATASETS, Dataset
 from mnist_cnn.errors import UserError
+from mnist_cnn.file_system.whole import write_whole
 from mnist_cnn.nets import NETS
-from mnist_cnn.whole_files import write_whole
 
 SAFETENSORS = ".safetensors"
 #: A model that is trained already, a RecordCNN: configs/pictures.yaml's, with seed 1.

@@ -11,12 +11,12 @@ from typing import Any
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
-from mnist_cnn import config_files
 from mnist_cnn.checkpoints.files import CheckpointError, read_checkpoint
 from mnist_cnn.errors import UserError, warn
+from mnist_cnn.file_system.whole import write_whole
+from mnist_cnn.settings import config_files
 from mnist_cnn.training.randomness import global_seed
 from mnist_cnn.training.trainer_state import run_folder
-from mnist_cnn.whole_files import write_whole
 
 try:
     import fcntl

@@ -34,8 +34,8 @@ from mnist_cnn.checkpoints.run_folder import (
     run_settings,
 )
 from mnist_cnn.errors import UserError, warn
+from mnist_cnn.file_system.whole import on_disk
 from mnist_cnn.training.trainer_state import run_folder
-from mnist_cnn.whole_files import on_disk
 
 #: What Lightning calls its version in a checkpoint.
 VERSION = "pytorch-lightning_version"

@@ -1,3 +1,3 @@
-"""Now `mnist_cnn.mnist_files`."""
+"""Now `mnist_cnn.data_sets.files`."""
 
-from mnist_cnn.mnist_files import *
+from mnist_cnn.data_sets.files import *

@@ -22,6 +22,7 @@ from mnist_cnn.checkpoints.files import (
 )
 from mnist_cnn.checkpoints.run_folder import newest
 from mnist_cnn.errors import OptionParser
+from mnist_cnn.file_system.paths import user_path
 from mnist_cnn.keras_io.files import KerasFileError, KerasModel, read, write
 from mnist_cnn.keras_io.layers import spec_from_layers
 from mnist_cnn.keras_io.layouts import like, to_keras, to_torch, variables, weighted
@@ -31,7 +32,6 @@ from mnist_cnn.keras_io.specs import make_net
 from mnist_cnn.keras_io.weights_only import spec_from_weights
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets.sequential import ACTIVATIONS
-from mnist_cnn.paths import user_path
 
 #: Adadelta's settings, here and in Keras.
 SETTINGS = {"lr": "learning_rate", "rho": "rho", "eps": "epsilon"}

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.file_system.whole import write_whole
 from mnist_cnn.keras_io.optimizers import KerasOptimizer, optimizer_of
-from mnist_cnn.whole_files import write_whole
 
 Layer = dict[str, Any]  # {"class_name": "Conv2D", "config": {…}}
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.checkpoints.run_folder import newest
 from mnist_cnn.errors import OptionParser, UserError
-from mnist_cnn.paths import user_path
+from mnist_cnn.file_system.paths import user_path
 
 PACKAGES = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
 KEY_VARIABLE = "MNIST_CNN_API_KEY"

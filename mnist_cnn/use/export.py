@@ -25,11 +25,11 @@ from mnist_cnn.checkpoints.files import BUNDLED, CheckpointError
 from mnist_cnn.checkpoints.run_folder import newest
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.errors import OptionParser, UserError
+from mnist_cnn.file_system.paths import user_path
+from mnist_cnn.file_system.whole import unwritable
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import EnsembleCNN, describe
-from mnist_cnn.paths import user_path
 from mnist_cnn.use.classifier import Probabilities, load_classifier
-from mnist_cnn.whole_files import unwritable
 
 CHECKED = 1000  # test images on which an exported file must agree with its checkpoint
 TOLERANCE = 1e-5  # of a probability

@@ -9,10 +9,10 @@ from typing import Any
 
 import yaml
 
-from mnist_cnn import config_files
 from mnist_cnn.checkpoints.run_folder import find_newest
 from mnist_cnn.errors import OptionParser
-from mnist_cnn.paths import user_path
+from mnist_cnn.file_system.paths import user_path
+from mnist_cnn.settings import config_files
 
 PICTURES = "--data.predict_path"
 SAVE_DIR = "--trainer.logger.init_args.save_dir"

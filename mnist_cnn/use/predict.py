@@ -19,7 +19,7 @@ from mnist_cnn.checkpoints.run_folder import newest
 from mnist_cnn.data_sets import class_words
 from mnist_cnn.digits.files import Page, find_files, read_files
 from mnist_cnn.errors import OptionParser, UserError, warn
-from mnist_cnn.paths import user_path
+from mnist_cnn.file_system.paths import user_path
 from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.former_predict import PICTURES, names_pictures, todays
 from mnist_cnn.use.reading import Reader, Reading

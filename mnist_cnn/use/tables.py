@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from mnist_cnn.errors import UserError
-from mnist_cnn.whole_files import unwritable, write_whole
+from mnist_cnn.file_system.whole import unwritable, write_whole
 
 SUFFIXES = (".csv", ".json")
 #: What becomes of bytes in a file's name that are no text: \\udce9, which JSON reads as they were.

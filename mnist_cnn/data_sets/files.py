@@ -29,8 +29,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from mnist_cnn.data_sets import DATASETS, SHA256, Dataset
 from mnist_cnn.errors import UserError
-from mnist_cnn.paths import user_path
-from mnist_cnn.whole_files import UnwritableError, unwritable, write_whole
+from mnist_cnn.file_system.paths import user_path
+from mnist_cnn.file_system.whole import UnwritableError, unwritable, write_whole
 
 #: Name of each file's array in Keras's ``mnist.npz``.
 KERAS_ARRAYS = {

@@ -14,13 +14,11 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace, _typehints
 
 from mnist_cnn.errors import OptionParser, UserError, warn
-from mnist_cnn.paths import user_path
+from mnist_cnn.file_system.paths import user_path
 
 #: In a wheel they are inside of the package, in a checkout beside it.
 FOLDER = next(
-    folder
-    for folder in (Path(__file__).with_name("configs"), Path(__file__).parents[1] / "configs")
-    if folder.is_dir()
+    folder for folder in (Path(__file__).parents[n] / "configs" for n in (1, 2)) if folder.is_dir()
 )
 #: Which of the classes of one name is meant by it: the one that is torch's, and more.
 MEANT = {

@@ -1,7 +1,7 @@
 """The data sets: MNIST, and those of its form that torchvision knows, in ten classes.
 
-Each has files with published sums, a way to read them, and names of its classes. `mnist_files`
-gets the files. What torchvision knows of them is asked of it when it is needed.
+Each has files with published sums, a way to read them, and names of its classes. `files`
+gets them. What torchvision knows of them is asked of it when it is needed.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from lightning.pytorch.loggers import Logger
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mnist_cnn import config_files
 from mnist_cnn.errors import usage_error
 from mnist_cnn.nets import NETS
+from mnist_cnn.settings import config_files
 from mnist_cnn.training.augment import Augmentation
 
 #: By setting, those that are named without their module: the package's, or all of a kind.

@@ -1,0 +1,1 @@
+"""Files as users mean them, and as they are written: whole or not at all."""
