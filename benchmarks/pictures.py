@@ -25,9 +25,9 @@ def measure(args: argparse.Namespace, record: Record) -> Iterator[Row]:
     """Yield a row for each kind of picture."""
     import torch
 
+    from mnist_cnn.checkpoints.classifier import load_classifier
     from mnist_cnn.checkpoints.files import BUNDLED
     from mnist_cnn.data import MNISTDataModule
-    from mnist_cnn.use.classifier import load_classifier
     from mnist_cnn.use.reading import Reader
     from tests.support import scenes
 

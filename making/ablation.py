@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from benchmarks.records import markdown
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.digits.decode import PictureError, open_pictures
 from mnist_cnn.digits.find import find_digits
-from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.reading import Reader
 from tests.support import scenes
 

@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.files import find_files, read_files
@@ -34,7 +35,7 @@ from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets.ensemble import corners
 from mnist_cnn.training.augment import Compose, RandomAffine
 from mnist_cnn.training.pens import RandomPen
-from mnist_cnn.use.classifier import Probabilities, load_classifier
+from mnist_cnn.use.classifier import Probabilities
 from mnist_cnn.use.export import export
 
 VAL_SIZE = 5_000  # of configs/pictures.yaml

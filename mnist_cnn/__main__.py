@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mnist_cnn.errors import usage_error
+from mnist_cnn.errors import UserError, usage_error
 from mnist_cnn.reports.output import fall_back
 
 LAUNCHER = "MNIST_CNN_LAUNCHER"  # environment variable: process number
@@ -79,16 +79,14 @@ def main() -> None:
 
 def users_mistake(error: Exception) -> str | None:
     """What to tell the user of what he or his machine did; None: the error is a bug of ours."""
-    from lightning.pytorch.utilities.exceptions import MisconfigurationException
-
-    from mnist_cnn.errors import UserError
-
+    lightning = sys.modules.get("lightning.pytorch.utilities.exceptions")  # seconds, if not there
+    others = (ModuleNotFoundError, *([lightning.MisconfigurationException] if lightning else []))
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
         return f"{error.strerror}: {error.filename}" if error.filename else str(error)
     text = " ".join(str(error).split())
-    if isinstance(error, (MisconfigurationException, ModuleNotFoundError)):
+    if isinstance(error, others):
         return text
     return text if any(words in text for words in REFUSALS) else None
 

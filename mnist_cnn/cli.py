@@ -20,7 +20,7 @@ from mnist_cnn import __version__
 from mnist_cnn.checkpoints.best import BestCheckpoint
 from mnist_cnn.checkpoints.files import SAFETENSORS
 from mnist_cnn.checkpoints.resume import LastCheckpoint
-from mnist_cnn.checkpoints.run_folder import SaveConfig
+from mnist_cnn.checkpoints.run_settings import SaveConfig
 from mnist_cnn.checkpoints.start import choose
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.errors import UserError

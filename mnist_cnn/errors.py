@@ -17,9 +17,9 @@ class UserError(ValueError):
 
 def warn(message: str) -> None:
     """Tell the user, once for all ranks, whatever filters Python's warnings have."""
-    from lightning.pytorch.utilities import rank_zero_only  # seconds, for who needs no Lightning
-
-    rank_zero_only(print)(f"warning: {message}", file=sys.stderr, flush=True)
+    lightning = sys.modules.get("lightning.pytorch.utilities")  # without it there is one process
+    if lightning is None or lightning.rank_zero_only.rank == 0:
+        print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
 def usage_error(program: str, message: str) -> NoReturn:

@@ -18,8 +18,8 @@ from lightning.pytorch.cli import LightningCLI
 
 import mnist_cnn
 from mnist_cnn.__main__ import LIGHTNINGS
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.training import preflight
-from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import CNN, ROOT, SHORT, SMALL, Result
 
 Cli = Callable[..., Result]

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from mnist_cnn import FastCNN, KerasCNN, MNISTClassifier, __version__
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import CheckpointError
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.use import export as exporting
-from mnist_cnn.use.classifier import Probabilities, load_classifier
+from mnist_cnn.use.classifier import Probabilities
 from tests.conftest import Result, save
 
 

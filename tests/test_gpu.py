@@ -18,11 +18,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 from mnist_cnn import Adadelta, KerasCNN, MNISTClassifier, MNISTDataModule
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.errors import UserError
 from mnist_cnn.training.augment import RandomAffine, RandomShift
 from mnist_cnn.training.randomness import Dropout, keyed_dropout, step_keys
-from mnist_cnn.use.classifier import Probabilities, load_classifier
+from mnist_cnn.use.classifier import Probabilities
 from tests.conftest import CNN, Result
 from tests.support.interruptions import CRASH, LAST, interrupted
 from tests.support.runs import differences, state

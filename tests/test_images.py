@@ -15,11 +15,11 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.decode import PictureError, open_pictures
 from mnist_cnn.digits.normalise import is_mnist_form, normalise
-from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.reading import Reader
 from tests.support import scenes
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.decode import open_pictures
 from mnist_cnn.digits.find import Candidate, find_digits
-from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.reading import NO_DIGIT, Digit, Reader, Reading, best_path, chosen, reading
 from tests.support import scenes
 

@@ -12,13 +12,13 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.reports.console import _line
 from mnist_cnn.reports.curves import CURVES
 from mnist_cnn.reports.drawings import confusion_picture
 from mnist_cnn.reports.tensorboard import _MostConfidentlyWrong
 from mnist_cnn.training.global_batches import Batch
-from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import ROOT, SHORT, SMALL, Result
 
 

@@ -52,7 +52,7 @@ def test_a_name_that_it_does_not_have() -> None:
         ("images", "open_pictures", "digits.decode"),
         ("augment", "RandomShift", "training.augment"),
         ("randomness", "Dropout", "training.randomness"),
-        ("inference", "load_classifier", "use.classifier"),
+        ("inference", "load_classifier", "checkpoints.classifier"),
         ("adadelta", "Adadelta", "training.adadelta"),
         ("nets", "SequentialCNN", "nets.sequential"),
         ("batch_norm", "BatchNorm", "nets.layers"),

@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.files import find_files, read_files
 from mnist_cnn.digits.find import likeliest
-from mnist_cnn.use.classifier import Probabilities, load_classifier
+from mnist_cnn.use.classifier import Probabilities
 from tests.conftest import ROOT, Result
 from tests.support.scenes import enlarged
 
@@ -247,3 +248,13 @@ def test_thousands_of_pictures(
         rows = list(csv.DictReader(file))
     assert [Path(row["file"]).name for row in rows] == [f"{index:05}.png" for index in range(4_000)]
     assert np.mean([row["digit"] for row in rows] == np.array(labels)) >= 0.985
+
+
+def test_who_only_reads_pictures_waits_for_no_lightning() -> None:
+    """Importing it takes twice as long as torch."""
+    code = (
+        "import sys, mnist_cnn.use.predict, mnist_cnn.serve.app;"
+        "sys.exit(any(name.partition('.')[0] in ('lightning', 'torchmetrics', 'torchvision')"
+        "for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -18,7 +18,8 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_cnn.checkpoints.files import AtomicCheckpointIO, read_checkpoint
+from mnist_cnn.checkpoints.atomic import AtomicCheckpointIO
+from mnist_cnn.checkpoints.files import read_checkpoint
 from mnist_cnn.file_system.whole import UnwritableError
 from tests.conftest import CNN, Result
 from tests.support.interruptions import CRASH, LAST, interrupted

@@ -31,12 +31,12 @@ from PIL import Image
 from torch import nn
 
 from mnist_cnn import serve
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.serve.app import make_app
 from mnist_cnn.serve.batching import Batches
 from mnist_cnn.serve.limits import Limits
 from mnist_cnn.serve.reading import read_candidates
-from mnist_cnn.use.classifier import load_classifier
 from tests.conftest import Result
 from tests.support.servers import Server, png
 

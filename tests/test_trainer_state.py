@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from mnist_cnn import KerasCNN, MNISTClassifier, MNISTDataModule
+from mnist_cnn.checkpoints.files import epochs_trained
 from mnist_cnn.training import trainer_state
 
 
@@ -93,8 +94,8 @@ def test_a_checkpoint_has_the_counters_that_are_put_right_in_it(
     trainer, _ = fit(mnist, tmp_path, max_epochs=2)
     trainer.save_checkpoint(tmp_path / "x.ckpt")
     checkpoint = torch.load(tmp_path / "x.ckpt", weights_only=True)
-    assert trainer_state.epochs_trained(checkpoint) == 2
-    assert trainer_state.epochs_trained({"state_dict": {}}) == 0
+    assert epochs_trained(checkpoint) == 2
+    assert epochs_trained({"state_dict": {}}) == 0
     loops = checkpoint["loops"]["fit_loop"]
     loops["epoch_progress"]["current"]["ready"] += 1  # announced
     batch = loops["epoch_loop.batch_progress"]

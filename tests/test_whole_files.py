@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mnist_cnn.checkpoints.files import AtomicCheckpointIO
+from mnist_cnn.checkpoints.atomic import AtomicCheckpointIO
 from mnist_cnn.data_sets.files import SHA256, prepare_mnist
 from mnist_cnn.file_system.whole import UnwritableError, on_disk, write_whole
 from mnist_cnn.use.tables import write_table

@@ -17,8 +17,8 @@ import matplotlib.pyplot as plt
 import torch
 
 from mnist_cnn import MNISTDataModule
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import BUNDLED
-from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.export import BATCH
 
 COLUMNS = 8

@@ -1,8 +1,7 @@
-"""Checkpoint files: written whole or not at all; read though missing, damaged or hostile."""
+"""Checkpoint files, read though missing, damaged or hostile: what is in them, as they say."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
@@ -12,12 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from mnist_cnn.data_sets import DATASETS, Dataset
 from mnist_cnn.errors import UserError
-from mnist_cnn.file_system.whole import write_whole
 from mnist_cnn.nets import NETS
 
 SAFETENSORS = ".safetensors"
@@ -28,24 +25,6 @@ MAX_NAMED = 3  # weights that an error message names
 
 class CheckpointError(UserError):
     """The file cannot be used as a checkpoint, for the reason that the message gives."""
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint whole or not at all.
-
-    Lightning's own writes to the system's folder for temporary files and moves it from there. On
-    another file system that is a copy, of which an interruption leaves a part.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        if "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        content = io.BytesIO()  # for a full disk torch's writer has no more than a RuntimeError
-        torch.save(checkpoint, content)
-        write_whole(path, content.getbuffer())
 
 
 def link(source: Path, target: Path) -> None:
@@ -136,6 +115,12 @@ def described_dataset(checkpoint: dict[str, Any]) -> Dataset:
         if (dataset := checkpoint.get(said, {}).get("dataset")) in DATASETS:
             return cast(Dataset, dataset)
     return "MNIST"
+
+
+def epochs_trained(checkpoint: dict[str, Any]) -> int:
+    """The whole epochs that a checkpoint of Lightning's has behind it; 0 if it does not say."""
+    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
+    return progress.get("current", {}).get("processed", 0)
 
 
 def _known(net: Any) -> bool:

@@ -25,9 +25,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from mnist_cnn.checkpoints.files import AtomicCheckpointIO, CheckpointError, link
+from mnist_cnn.checkpoints.atomic import AtomicCheckpointIO
+from mnist_cnn.checkpoints.files import CheckpointError, link
 from mnist_cnn.checkpoints.logs import noted
-from mnist_cnn.checkpoints.run_folder import LAST, PREVIOUS, run_settings
+from mnist_cnn.checkpoints.run_folder import LAST, PREVIOUS
+from mnist_cnn.checkpoints.run_settings import run_settings
 from mnist_cnn.errors import UserError
 from mnist_cnn.training.trainer_state import (
     begin_epoch_afresh,

@@ -27,12 +27,11 @@ from mnist_cnn.checkpoints.logs import rewind
 from mnist_cnn.checkpoints.resume import LastCheckpoint
 from mnist_cnn.checkpoints.run_folder import (
     LAST,
-    check_same_run,
     find_best,
     find_last,
     lock_run,
-    run_settings,
 )
+from mnist_cnn.checkpoints.run_settings import check_same_run, run_settings
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.file_system.whole import on_disk
 from mnist_cnn.training.trainer_state import run_folder

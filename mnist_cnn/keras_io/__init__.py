@@ -14,10 +14,10 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
 
+from mnist_cnn.checkpoints.atomic import AtomicCheckpointIO
 from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import (
     BUNDLED,
-    AtomicCheckpointIO,
     read_checkpoint,
 )
 from mnist_cnn.checkpoints.run_folder import newest

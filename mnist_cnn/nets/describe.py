@@ -9,6 +9,16 @@ from torch import nn
 ROOM = __name__.rpartition(".")[0]
 
 
+def arguments(of_init: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an ``__init__``, from its ``locals()`` where it begins.
+
+    What a net keeps of them as ``hparams`` is what `describe` knows; Lightning's
+    ``save_hyperparameters`` leaves the same. Without it who only uses a net needs no Lightning,
+    which takes twice as long to import as torch.
+    """
+    return {name: value for name, value in of_init.items() if name not in ("self", "__class__")}
+
+
 def describe(net: nn.Module) -> dict[str, Any]:
     """A net as it stands in a configuration: its class and the arguments that it was made with.
 

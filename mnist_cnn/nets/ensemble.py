@@ -9,14 +9,13 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.nets.describe import describe
 
 
-class EnsembleCNN(nn.Module, HyperparametersMixin):
+class EnsembleCNN(nn.Module):
     """Several nets, whose probabilities are averaged.
 
     Args:
@@ -30,7 +29,7 @@ class EnsembleCNN(nn.Module, HyperparametersMixin):
         super().__init__()
         if not nets:
             raise UserError("EnsembleCNN: there has to be a net")
-        self._set_hparams({"nets": [describe(net) for net in nets]})
+        self.hparams = {"nets": [describe(net) for net in nets]}
         self.nets = nn.ModuleList(nets)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.nets.describe import arguments
 from mnist_cnn.nets.layers import ConvMaxPool, check_sizes
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images
 
 
-class FastCNN(nn.Module, HyperparametersMixin):
+class FastCNN(nn.Module):
     """A small net for little time: 24C5 in steps of 2, relu, 32C3, maxpool2, relu, 256-relu, 10.
 
     Its first layer looks at every second pixel only, where others compute all and pool: a quarter
@@ -44,6 +44,7 @@ class FastCNN(nn.Module, HyperparametersMixin):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
+        self.hparams = arguments(locals())
         check_sizes(self, *filters, hidden, num_classes)
         if not 0 <= border <= 7:
             raise UserError(f"FastCNN: border is {border}, but must be from 0 to 7")
@@ -51,7 +52,6 @@ class FastCNN(nn.Module, HyperparametersMixin):
             raise UserError(f"FastCNN: upright is {upright}, but must be from 0 to 1")
         self.border = border
         self.upright = Upright(upright, border) if upright else None
-        self.save_hyperparameters(logger=False)
         self.conv1 = nn.Conv2d(1, filters[0], kernel_size=5, stride=2)
         self.conv2 = ConvMaxPool(filters[0], filters[1], kernel_size=3)
         size = (10 - border) // 2  # 28 - 2·border → 12 - border → 10 - border, and pooled

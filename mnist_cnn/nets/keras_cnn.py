@@ -6,14 +6,14 @@ Letters of the shapes: B images, C channels, H and W pixels, F features.
 from __future__ import annotations
 
 import torch.nn.functional as F
-from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
+from mnist_cnn.nets.describe import arguments
 from mnist_cnn.nets.layers import ConvMaxPool, check_sizes
 from mnist_cnn.training.randomness import Dropout
 
 
-class KerasCNN(nn.Module, HyperparametersMixin):
+class KerasCNN(nn.Module):
     """The classic Keras MNIST CNN: 32C3-relu, 64C3-relu, maxpool2, dropout, 128-relu, dropout, 10.
 
     The same function, initialisation and order of weights as the Keras model, 1,199,882 weights
@@ -46,8 +46,8 @@ class KerasCNN(nn.Module, HyperparametersMixin):
         num_classes: int = 10,
     ) -> None:
         super().__init__()
+        self.hparams = arguments(locals())
         check_sizes(self, *filters, hidden, num_classes)
-        self.save_hyperparameters(logger=False)
         self.conv1 = nn.Conv2d(1, filters[0], kernel_size=3)
         self.conv2 = ConvMaxPool(filters[0], filters[1], kernel_size=3)
         self.conv_dropout = Dropout(conv_dropout)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
+from mnist_cnn.nets.describe import arguments
 from mnist_cnn.nets.layers import BatchNorm, check_sizes
 
 
-class RecordCNN(nn.Module, HyperparametersMixin):
+class RecordCNN(nn.Module):
     """A small residual net for the best accuracy: 32C5-pool, 64C3, +64C3, pool, 128C3, +128C3.
 
     Each convolution is followed by batch normalisation and a rectifier; a ``+`` adds what goes in
@@ -32,8 +32,8 @@ class RecordCNN(nn.Module, HyperparametersMixin):
         self, filters: tuple[int, int, int] = (32, 64, 128), num_classes: int = 10
     ) -> None:
         super().__init__()
+        self.hparams = arguments(locals())
         check_sizes(self, *filters, num_classes)
-        self.save_hyperparameters(logger=False)
         first, second, third = filters
         self.stem = Convolution(1, first, kernel=5, padding=0, pool=True)
         self.widen2 = Convolution(first, second, kernel=3, padding=1)

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.core.mixins import HyperparametersMixin
 from torch import Tensor, nn
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.nets.describe import arguments
 from mnist_cnn.nets.keras_cnn import keras_init
 from mnist_cnn.nets.layers import BatchNorm, FlattenChannelsLast
 from mnist_cnn.training.randomness import Dropout
 
 
-class SequentialCNN(nn.Module, HyperparametersMixin):
+class SequentialCNN(nn.Module):
     """A net written down layer by layer, in Keras's terms and with Keras's initialisation.
 
     Each layer is a mapping with one of these keys, and further ones where they differ from the
@@ -46,7 +46,7 @@ class SequentialCNN(nn.Module, HyperparametersMixin):
 
     def __init__(self, layers: list[dict[str, Any]]) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)
+        self.hparams = arguments(locals())
         self.layers = nn.Sequential()
         x = torch.zeros(1, 1, 28, 28)  # goes along, to show each layer the shape of its input
         for number, layer in enumerate(layers, start=1):

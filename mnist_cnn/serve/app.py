@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mnist_cnn import __version__
 from mnist_cnn.checkpoints.files import read_checkpoint
+from mnist_cnn.checkpoints.trained import load_net
 from mnist_cnn.data_sets import class_words
 from mnist_cnn.digits.decode import FORMATS
 from mnist_cnn.digits.mnist_form import SIDE
@@ -27,7 +28,6 @@ from mnist_cnn.serve.api import Answer, Digits, Question
 from mnist_cnn.serve.batching import Batches
 from mnist_cnn.serve.limits import Limits
 from mnist_cnn.serve.reading import read_candidates
-from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.predict import device
 from mnist_cnn.use.reading import Reader
 
@@ -74,11 +74,11 @@ def make_app(
     Raises:
         UserError: If the checkpoint or the accelerator cannot be used.
     """
-    model, facts = load_classifier(checkpoint)
-    reader = Reader(model, is_mnist=not class_words(facts["dataset"]))
+    model = load_net(checkpoint)
+    reader = Reader(model, is_mnist=not class_words(model.facts["dataset"]))
     reader.to(device(accelerator)).eval()
     described = {"checkpoint": Path(checkpoint).name, "version": __version__}
-    described |= measured(read_checkpoint(checkpoint)) | facts
+    described |= measured(read_checkpoint(checkpoint)) | model.facts
     app = FastAPI(
         title="Handwritten digits",
         version=__version__,

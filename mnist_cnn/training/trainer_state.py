@@ -98,9 +98,3 @@ def forget_unbegun(checkpoint: dict[str, Any], num_training_batches: float) -> N
     batch = loops["epoch_loop.batch_progress"]
     if batch["current"]["ready"] < num_training_batches:
         batch["is_last_batch"] = False
-
-
-def epochs_trained(checkpoint: dict[str, Any]) -> int:
-    """The whole epochs that a checkpoint of Lightning's has behind it; 0 if it does not say."""
-    progress = checkpoint.get("loops", {}).get("fit_loop", {}).get("epoch_progress", {})
-    return progress.get("current", {}).get("processed", 0)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
-from mnist_cnn.checkpoints.classifier import load_classifier
-from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import logits_over_shifts
 
-__all__ = ["Probabilities", "load_classifier"]
+
+class Classifier(Protocol):
+    """An `MNISTClassifier`, or what `mnist_cnn.checkpoints.trained.load_net` reads."""
+
+    @property
+    def net(self) -> nn.Module: ...
+
+    @property
+    def test_shifts(self) -> int: ...
 
 
 class Probabilities(nn.Module):
@@ -18,7 +26,7 @@ class Probabilities(nn.Module):
     The normalisation of the pixels is inside, so that no caller can get it wrong.
     """
 
-    def __init__(self, model: MNISTClassifier) -> None:
+    def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.net = model.net.eval()
         self.test_shifts = model.test_shifts

@@ -2,7 +2,7 @@
 
 The first two hold a program ``images`` (N, 28, 28) uint8 → ``probabilities`` (N, 10) float32, for
 any N from 1, with the normalisation of the pixels inside. A safetensors file holds the weights,
-which `mnist_cnn.inference.load_classifier` and ``predict --ckpt_path`` read. Each carries what
+which `mnist_cnn.load_classifier` and ``predict --ckpt_path`` read. Each carries what
 `describe_model` says. A file is put in place only when it was read back and gave the checkpoint's
 answers.
 """
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mnist_cnn import __version__
+from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import BUNDLED, CheckpointError
 from mnist_cnn.checkpoints.run_folder import newest
 from mnist_cnn.data import MNISTDataModule
@@ -29,7 +30,7 @@ from mnist_cnn.file_system.paths import user_path
 from mnist_cnn.file_system.whole import unwritable
 from mnist_cnn.model import MNISTClassifier
 from mnist_cnn.nets import EnsembleCNN, describe
-from mnist_cnn.use.classifier import Probabilities, load_classifier
+from mnist_cnn.use.classifier import Probabilities
 
 CHECKED = 1000  # test images on which an exported file must agree with its checkpoint
 TOLERANCE = 1e-5  # of a probability

@@ -16,11 +16,11 @@ from rich.progress import track
 
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.checkpoints.run_folder import newest
+from mnist_cnn.checkpoints.trained import load_net
 from mnist_cnn.data_sets import class_words
 from mnist_cnn.digits.files import Page, find_files, read_files
 from mnist_cnn.errors import OptionParser, UserError, warn
 from mnist_cnn.file_system.paths import user_path
-from mnist_cnn.use.classifier import load_classifier
 from mnist_cnn.use.former_predict import PICTURES, names_pictures, todays
 from mnist_cnn.use.reading import Reader, Reading
 from mnist_cnn.use.tables import check_place, write_table
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str]) -> None:
     given = parse(arguments)
     if given.out is not None:
         check_place("--out", given.out)
-    model, facts = load_classifier(newest(given.ckpt_path))
-    names = class_words(facts["dataset"])
+    model = load_net(newest(given.ckpt_path))
+    names = class_words(model.facts["dataset"])
     reader = Reader(model, is_mnist=not names, test_shifts=given.test_shifts)
     reader.to(device(given.accelerator or "auto"))
     pages: list[Page] = []

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from mnist_cnn.digits.find import Candidate, likeliest
 from mnist_cnn.digits.view import Box
-from mnist_cnn.model import MNISTClassifier
-from mnist_cnn.use.classifier import Probabilities
+from mnist_cnn.use.classifier import Classifier, Probabilities
 from mnist_cnn.use.judge import Judge
 
 #: Less likely than this, what a picture shows is no digit.
@@ -75,7 +74,7 @@ class Reader(nn.Module):
     """
 
     def __init__(
-        self, model: MNISTClassifier, is_mnist: bool = True, test_shifts: int | None = None
+        self, model: Classifier, is_mnist: bool = True, test_shifts: int | None = None
     ) -> None:
         super().__init__()
         self.classify = Probabilities(model)

@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel
 
-from mnist_cnn.use.classifier import load_classifier
+from mnist_cnn.checkpoints.classifier import load_classifier
 
 app = FastAPI()
 

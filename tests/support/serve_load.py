@@ -82,8 +82,8 @@ def write_questions(checkpoint: Path, path: Path) -> None:
     """Write requests and the answers that they must get, as a table of Lua's."""
     import torch
 
+    from mnist_cnn.checkpoints.classifier import load_classifier
     from mnist_cnn.data import MNISTDataModule
-    from mnist_cnn.use.classifier import load_classifier
 
     data = MNISTDataModule(str(ROOT / "data"))
     data.prepare_data()
