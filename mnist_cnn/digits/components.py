@@ -16,7 +16,7 @@ from mnist_cnn.digits.view import Array, Box
 Mask = NDArray[np.bool_]
 Slices = tuple[slice, slice]
 
-EIGHT_CONNECTED = np.ones((3, 3))  # neighbours that connect pixels: strokes may be diagonal
+EIGHT_CONNECTED = np.ones((3, 3), bool)  # neighbours that connect pixels: strokes may be diagonal
 
 # Which components are judged; the others are specks.
 MAX_COMPONENTS = 400  # the largest: judging takes time, and dust may leave thousands

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,9 +45,13 @@ def read_file(file: str) -> list[Page]:
     for number, picture in enumerate(pictures, start=1):
         page = Page(file, number, len(pictures))
         try:
-            pages.append(page._replace(candidates=find_digits(picture)))
+            candidates = find_digits(picture)
         except PictureError as error:
             pages.append(page._replace(failure=str(error)))
+            continue
+        # Here, where other processes do the same, what is surely asked for is made.
+        made = [c if c.cuts else replace(c, ink=c.image) for c in candidates]
+        pages.append(page._replace(candidates=made))
     return pages
 
 

@@ -6,7 +6,9 @@ Letters of the shapes: H and W pixels of the picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,16 +33,22 @@ CLOSER = 1.5  # if the picture has more than so many times as many pixels a side
 FULL_INK = 80  # percentile of the depth of a digit's ink that becomes 1: the middle of its strokes
 
 
-class Candidate(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Candidate:
     """What may be a digit: some atoms in a row of a line of writing."""
 
     line: int
     start: int  # the first of its atoms, counted in its line
     stop: int  # after the last
-    image: NDArray[np.uint8]  # (28, 28), ink bright on dark
+    ink: NDArray[Any]  # (h, w) float32 in [0, 1], cropped; or uint8, an `image` already
     box: Box  # left, top, right, bottom in the picture, as it came
     likely: float  # how much like a digit's ink it is, by its edges and its place
     cuts: int = 0  # how many of its two sides are cuts through ink
+
+    @cached_property
+    def image(self) -> NDArray[np.uint8]:
+        """(28, 28), ink bright on dark. Made when it is asked for: most cuts never are."""
+        return self.ink if self.ink.dtype == np.uint8 else in_mnist_form(self.ink)
 
 
 def find_digits(picture: Image.Image) -> list[Candidate]:
@@ -120,7 +128,7 @@ def look(view: View) -> list[Candidate]:
             number,
             segment.start,
             segment.stop,
-            in_mnist_form(cut_out(segment.piece, ink)),
+            cut_out(segment.piece, ink),
             seen.in_picture(segment.piece.box),
             segment.piece.score,
             segment.cuts,

@@ -64,7 +64,9 @@ class Piece(NamedTuple):
     def mask(self, ink: Ink) -> Mask:
         """Where its ink is in its box, (height, width)."""
         left, top, right, bottom = self.box
-        return np.isin(ink.labels[top:bottom, left:right], list(self.labels))
+        ours = np.zeros(ink.labels.max() + 1, bool)
+        ours[list(self.labels)] = True
+        return ours[ink.labels[top:bottom, left:right]]
 
     def __or__(self, other: Piece) -> Piece:
         lefts, tops, rights, bottoms = zip(self.box, other.box, strict=True)
@@ -126,13 +128,15 @@ def segments(line: list[Piece], ink: Ink) -> list[Segment]:
     atoms: list[Piece] = []
     cut_at: set[int] = set()  # the numbers of atoms before which ink is cut,
     apart: set[int] = set()  # and of those that are too far from the last to belong to it
+    whole: set[tuple[int, int]] = set()  # the atoms of a piece that was cut, which need not be
     found: list[Segment] = []
     for piece in line:
         first = len(atoms)
         if atoms and piece.box[0] - atoms[-1].box[2] > far:
             apart.add(first)
         atoms += slices(piece, ink)
-        if len(atoms) > first + 1:  # it need not be cut, however wide it is
+        if len(atoms) > first + 1:
+            whole.add((first, len(atoms)))
             cut_at.update(range(first + 1, len(atoms)))
             found.append(Segment(first, len(atoms), piece, 0))
     for start in range(len(atoms)):
@@ -140,6 +144,8 @@ def segments(line: list[Piece], ink: Ink) -> list[Segment]:
         for stop, piece in enumerate(some, start + 1):
             if stop > start + 1 and stop - 1 in apart:
                 break
+            if (start, stop) in whole:
+                continue
             if stop == start + 1 or piece.width <= MAX_WIDTH * piece.height:
                 found.append(Segment(start, stop, piece, len(cut_at & {start, stop})))
     return found

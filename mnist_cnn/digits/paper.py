@@ -68,13 +68,12 @@ def _sheets(labels: NDArray[np.int32], values: Array) -> Iterator[Corners]:
         beyond = (mask.sum() - mask[box][filled].sum()) / (mask.size - filled.sum())
         if beyond > SHEET_GROUND:
             continue
-        corners, hull_area = quadrilateral(filled)
+        hull, hull_area = convex_hull(filled)
+        if filled.sum() < SHEET_FILL * hull_area:
+            continue
+        corners = quadrilateral(hull)
         sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
-        if (
-            max(sides) > SHEET_LENGTH * min(sides)
-            or area(corners) < SHEET_FILL * hull_area
-            or filled.sum() < SHEET_FILL * hull_area
-        ):
+        if max(sides) > SHEET_LENGTH * min(sides) or area(corners) < SHEET_FILL * hull_area:
             continue
         if solid := areas[index] > SOLID * hull_area:
             inside = values[box][ndimage.binary_erosion(filled, iterations=SHEET_EDGE + 1)]
@@ -101,8 +100,8 @@ def _thickness(mask: Mask) -> float:
     return float(max(runs))
 
 
-def quadrilateral(mask: Mask) -> tuple[Corners, float]:
-    """The corners of what is nearly a quadrilateral, turned by less than 45°, and its hull's area.
+def convex_hull(mask: Mask) -> tuple[NDArray[np.float64], float]:
+    """The corners of a mask's convex hull, (N, 2), x and y, and its area.
 
     Args:
         mask: With more than a line in it.
@@ -114,7 +113,11 @@ def quadrilateral(mask: Mask) -> tuple[Corners, float]:
         [np.stack([x, rows + i], axis=1) for x in (left, right) for i in (0, 1)]
     )
     convex = ConvexHull(points)
-    hull = points[convex.vertices].astype(np.float64)
+    return points[convex.vertices].astype(np.float64), float(convex.volume)  # the area, in a plane
+
+
+def quadrilateral(hull: NDArray[np.float64]) -> Corners:
+    """The corners of what is nearly a quadrilateral, turned by less than 45°, by its hull."""
     # The rectangle of the least area around a hull has a side on one of the hull's.
     sides = np.roll(hull, -1, axis=0) - hull
     angles = np.unique(np.round(np.arctan2(sides[:, 1], sides[:, 0]) % (np.pi / 2), 4))
@@ -125,8 +128,7 @@ def quadrilateral(mask: Mask) -> tuple[Corners, float]:
     u, v = (u - u.mean()) / max(1e-9, np.ptp(u)), (v - v.mean()) / max(1e-9, np.ptp(v))
     # Corners are farthest along the diagonals, in a picture of a sheet that lies askew as well.
     diagonals = ((-1, -1), (1, -1), (1, 1), (-1, 1))
-    corners = np.array([hull[np.argmax(a * u + b * v)] for a, b in diagonals])
-    return corners, float(convex.volume)  # which of a plane figure is its area
+    return np.array([hull[np.argmax(a * u + b * v)] for a, b in diagonals])
 
 
 def _turned(points: NDArray[np.float64], angle: float) -> NDArray[np.float64]:

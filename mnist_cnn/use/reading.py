@@ -92,22 +92,29 @@ class Reader(nn.Module):
         """What each of some pictures shows, each given by its candidates, at least one."""
         if self.judge is None:
             pictures = [[likeliest(candidates)] for candidates in pictures]
-        looked_at = iter(self._look([candidate for several in pictures for candidate in several]))
-        found = [chosen([next(looked_at) for _ in several]) for several in pictures]
+        uncut = self._look([[c for c in several if not c.cuts] for several in pictures])
+        cuts = [
+            [] if is_clear(digits) else [c for c in several if c.cuts]
+            for several, digits in zip(pictures, uncut, strict=True)
+        ]
+        found = [chosen(a + b) for a, b in zip(uncut, self._look(cuts), strict=True)]
         if self.classify.test_shifts:  # most candidates are not chosen, and need no second look
-            looked_at = iter(self._look_closer([digit for digits in found for digit in digits]))
-            found = [[next(looked_at) for _ in digits] for digits in found]
+            closer = iter(self._look_closer([digit for digits in found for digit in digits]))
+            found = [[next(closer) for _ in digits] for digits in found]
         return [reading(digits) for digits in found]
 
     @torch.inference_mode()
-    def _look(self, candidates: list[Candidate]) -> list[Digit]:
+    def _look(self, pictures: list[list[Candidate]]) -> list[list[Digit]]:
+        candidates = [candidate for several in pictures for candidate in several]
+        if not candidates:
+            return [[] for _ in pictures]
         images = self._images(candidates)
         classes = self.classify.over_shifts(images, 0)
         are_digits = self.judge(images) if self.judge else classes.new_ones(len(images))
         answers = zip(
             candidates, classes.float().tolist(), are_digits.float().tolist(), strict=True
         )
-        return [Digit(*answer) for answer in answers]
+        return [[Digit(*next(answers)) for _ in several] for several in pictures]
 
     @torch.inference_mode()
     def _look_closer(self, digits: list[Digit]) -> list[Digit]:
@@ -120,11 +127,22 @@ class Reader(nn.Module):
         return torch.from_numpy(np.stack([each.image for each in candidates])).to(self.device)
 
 
+def lines(digits: Sequence[Digit]) -> list[list[Digit]]:
+    """What may be digits, line by line."""
+    in_order = sorted(digits, key=lambda digit: digit.candidate.line)
+    return [list(line) for _, line in groupby(in_order, key=lambda digit: digit.candidate.line)]
+
+
+def is_clear(uncut: Sequence[Digit]) -> bool:
+    """Whether no cut can make anything more likely: each costs `CUT`, and no digit gives more."""
+    return all(best_path(line)[0] >= CUT for line in lines(uncut))
+
+
 def chosen(digits: Sequence[Digit]) -> list[Digit]:
     """Of all that may be digits, what is best read as some, line by line."""
     found: list[Digit] = []
-    for _, line in groupby(digits, key=lambda digit: digit.candidate.line):
-        path = best_path(list(line))
+    for line in lines(digits):
+        _, path = best_path(line)
         # What is cut out of a letter may well look like a digit, but the rest of it does not.
         whole = all(digit.is_digit >= IS_DIGIT for digit in path if digit.candidate.cuts)
         found += [
@@ -144,8 +162,12 @@ def reading(found: list[Digit]) -> Reading:
     return Reading(sure, main, _other(unsure[0]) if unsure else "")
 
 
-def best_path(line: Sequence[Digit]) -> list[Digit]:
-    """Which of a line's candidates, one after the other, are most likely all digits."""
+def best_path(line: Sequence[Digit]) -> tuple[float, list[Digit]]:
+    """Which of a line's candidates, one after the other, are most likely all digits.
+
+    Returns:
+        The logarithm of how likely that is, and the candidates.
+    """
     end = max(digit.candidate.stop for digit in line)
     nothing: tuple[float, list[Digit]] = (-np.inf, [])
     best = [(0.0, nothing[1]), *[nothing] * end]
@@ -155,7 +177,7 @@ def best_path(line: Sequence[Digit]) -> list[Digit]:
         score += digit.candidate.cuts / 2 * CUT  # each cut has two sides
         if score > best[digit.candidate.stop][0]:
             best[digit.candidate.stop] = (score, [*path, digit])
-    return best[end][1]
+    return best[end]
 
 
 def _other(digit: Digit) -> str:
