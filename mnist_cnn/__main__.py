@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import traceback
 import warnings
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -60,7 +61,7 @@ def main() -> None:
     quieten()
     fall_back()
 
-    leave_on_signals()
+    leave_on_signals(os._exit)
     try:
         run(sys.argv[1:])
     except Exception as error:
@@ -131,21 +132,28 @@ def run(arguments: list[str]) -> None:
         usage_error("mnist-cnn", f"{wrong}; {better}")
     if command in COMMANDS:
         module = import_module(COMMANDS[command])
+        leave_on_signals(sys.exit)
         if command.endswith("-keras"):
             return module.main(arguments)
         if command != "predict" or module.takes(rest):
             return module.main(rest)
-    import_module("mnist_cnn.cli").MNISTCLI()
+    cli = import_module("mnist_cnn.cli")
+    leave_on_signals(sys.exit)
+    cli.MNISTCLI()
 
 
-def leave_on_signals() -> None:
+def leave_on_signals(leave_with: Callable[[int], NoReturn]) -> None:
     """Leave on SIGTERM, Ctrl-C and SIGUSR1 with status 128 + number, and no traceback.
 
     A training changes that to finishing its step and saving it first: see `resume`.
+
+    Args:
+        leave_with: ``sys.exit``, which lets what is under way clean up; ``os._exit`` while modules
+            are imported, since an exception in the middle of torch's makes it abort.
     """
 
-    def leave(number: int, frame: Any) -> NoReturn:
-        sys.exit(128 + number)
+    def leave(number: int, frame: Any) -> None:
+        leave_with(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGTERM)):
         signal.signal(number, leave)

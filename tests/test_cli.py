@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -378,6 +380,18 @@ class Raises(Callback):
         assert "Traceback" in result.err
         assert f"not of mnist-cnn: {tmp_path / 'of_the_user.py'}, line {line}\n" in result.err
         assert "bug of mnist-cnn" not in result.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [1, 2.5, 4])
+def test_a_signal_while_modules_are_imported_ends_in_its_status(logs: Path, seconds: float) -> None:
+    command = [sys.executable, "-m", "mnist_cnn", "fit", f"--trainer.logger.save_dir={logs}"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)  # torch takes some to be imported, and Lightning
+    process.send_signal(signal.SIGUSR1)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 138
+    assert "terminate called" not in err
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.data import MNISTDataModule
+from mnist_cnn.digits import paper
 from mnist_cnn.digits.decode import open_pictures
 from mnist_cnn.digits.find import Candidate, find_digits
 from mnist_cnn.use.reading import NO_DIGIT, Digit, Reader, Reading, best_path, chosen, reading
@@ -177,6 +178,24 @@ def test_mnist_is_read_as_it_is(reader: Reader, mnist: MNISTDataModule) -> None:
     assert sum(right) >= 293  # a few are doubted
     answers = [r.main.digit == label for r, label in zip(readings, labels, strict=True)]
     assert sum(answers) >= 298
+
+
+@pytest.mark.parametrize(
+    "corners",
+    [
+        [(20, 20), (180, 20), (180, 120), (20, 120)],
+        [(60, 10), (190, 60), (150, 140), (20, 95)],  # turned
+        [(40, 20), (160, 30), (185, 130), (15, 110)],  # askew
+    ],
+)
+def test_the_corners_of_a_sheet_are_found(corners: list[tuple[int, int]]) -> None:
+    """Top left, top right, bottom right, bottom left, and what is between them."""
+    sheet = Image.new("1", (200, 150))
+    ImageDraw.Draw(sheet).polygon(corners, fill=1)
+    mask = np.asarray(sheet)
+    hull, hull_area = paper.convex_hull(mask)
+    assert hull_area == pytest.approx(mask.sum(), rel=0.03)
+    assert np.abs(paper.quadrilateral(hull) - corners).max() <= 2
 
 
 def test_a_sheet_is_straightened_and_its_boxes_are_the_picture_s(reader: Reader) -> None:
