@@ -62,7 +62,7 @@ class MNISTCLI(LightningCLI):
             auto_configure_optimizers=False,
         )
 
-    # All options of a command take a tenth of a second: only those that are asked for are made.
+    # The options of a command take a tenth of a second to make: only those of the one that is given.
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         commands = LightningCLI.subcommands()
         return (

@@ -1,6 +1,6 @@
 """MNIST as one uint8 tensor, fetched in whole global batches of which each device takes its share.
 
-Letters of the shapes: B images in this rank's share of a batch, H = W = 28.
+Letters of the shapes: N images of a data set.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class MNISTDataModule(LightningDataModule):
 
     With ``val_size=0``, as in the published Keras run, training takes all 60,000 images and the
     validation images are the test images. With ``val_size=10000`` that many are held out of the
-    training images for validation, so that the test images are seen by ``test`` alone.
+    training images for validation, so that only ``test`` and ``predict`` see the test images.
 
     Args:
-        data_dir: Folder of the data set; the files are put under ``data_dir/MNIST/raw``.
+        data_dir: Folder of the data set; MNIST's files are put under ``data_dir/MNIST/raw``.
         batch_size: Images a training step sees on all devices together; each takes its share.
         val_size: Training images held out for validation, the same number of each digit up to
             rounding, the same ones in every run whatever the seed. 0 validates on the test images.
@@ -45,17 +45,17 @@ class MNISTDataModule(LightningDataModule):
         chunks: If not 0, the gradient of a batch is computed in that many chunks and summed in
             fixed point, so that any number of devices that divides it trains the same model to the
             bit; without, up to rounding. Each device computes in one thread then. Not for nets
-            with batch normalisation. Costs time: see the README.
+            with batch normalisation. Costs time: see ``docs/devices.md``.
         predict_path: Gone: ``mnist-cnn predict PICTURES`` reads pictures.
         dataset: MNIST, or one brought into its form: FashionMNIST (clothes), KMNIST (Japanese
             letters), QMNIST (MNIST with 60,000 test images), EMNISTDigits (280,000 digits),
-            EMNISTMNIST (70,000 of these), USPS (9,298 digits from envelopes, enlarged). Its files
-            are put under ``data_dir/FashionMNIST/raw``.
+            EMNISTMNIST (70,000 of these), USPS (9,298 digits from envelopes, enlarged). Each has a
+            folder of its own in `data_dir`.
         extra: More images to train on, such as digits of your own: an ``.npz`` file with arrays
             ``images``, (N, 28, 28) uint8, bright on dark, and ``labels``, (N,) from 0 to 9.
 
     Raises:
-        UserError: If a size is out of its range.
+        UserError: If an argument is out of its range, or unknown.
     """
 
     def __init__(
@@ -112,7 +112,9 @@ class MNISTDataModule(LightningDataModule):
         self.val_set = self.test_set = LabelledImages(*read(self.data_dir, train=False))
         if self.val_size:
             kept, held_out = stratified_split(train.labels, self.val_size)
-            self.train_set, self.val_set = (LabelledImages(*train[of]) for of in (kept, held_out))
+            self.train_set, self.val_set = (
+                LabelledImages(*train[indices]) for indices in (kept, held_out)
+            )
         if self.extra is not None:
             self.train_set = self.train_set.joined(*read_images(self.extra))
 
@@ -135,9 +137,9 @@ class MNISTDataModule(LightningDataModule):
         trainer: Any = self.trainer
         if trainer:
             rank, ranks = trainer.global_rank, trainer.world_size
-            # Where the model is: 55 MB, once, instead of a copy each step.
+            # Where the model is, once: 47 MB of images, instead of a copy each step.
             dataset = dataset.to(trainer.strategy.root_device)
-        if not shuffle:  # no figure depends on it, so the devices need not divide what was asked
+        if not shuffle:  # no metric depends on it: rounded up to what the devices divide
             batch_size = -(-batch_size // ranks) * ranks
         in_order = not shuffle or (trainer and trainer.overfit_batches > 0)
         sampler = (SequentialGlobalBatches if in_order else GlobalBatchSampler)(

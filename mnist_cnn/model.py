@@ -36,7 +36,8 @@ class MNISTClassifier(LightningModule):
     """Trains a net that maps images of digits to logits, as the published Keras run did.
 
     Args:
-        net: Takes float images in [0, 1] of shape (B, 1, 28, 28) and returns logits (B, 10).
+        net: Takes float images in [0, 1] of shape (B, 1, 28, 28) and returns logits (B, 10). Or its
+            description, as in a checkpoint (see `mnist_cnn.nets.describe`).
         optimizer: Makes the optimizer from the net's parameters. The default is Keras's Adadelta.
         lr_scheduler: Makes the learning rate schedule from the optimizer; none by default.
         lr_scheduler_interval: Whether the schedule advances every epoch or every step.
@@ -48,9 +49,10 @@ class MNISTClassifier(LightningModule):
             same moved by that many pixels down, up, right and left: five times the work. 0: of the
             image alone.
         record_step: Whether each training step is recorded as one program and replayed: "auto" on
-            a GPU, where nothing is against it. True, or an error; on a CPU it is called instead.
-        compile: Whether ``torch.compile`` makes one program of the net: "auto" where the step is
-            recorded on a GPU. It needs seconds, and a CPU is slower with it than without.
+            a GPU, where nothing is against it. True: where something is, it is an error, and on a
+            CPU the program is called, without being recorded.
+        compile: What ``torch.compile`` compiles, which takes seconds: "auto" a step that is
+            recorded on a GPU; True the net as well, on any device. A CPU is slower with it.
     """
 
     def __init__(
@@ -73,7 +75,6 @@ class MNISTClassifier(LightningModule):
             raise UserError(f"--model.augment_epochs {augment_epochs}: must be at least 0")
         if not 0 <= test_shifts <= 14:
             raise UserError(f"--model.test_shifts {test_shifts}: must be from 0 to 14 pixels")
-        # A checkpoint has the net's description.
         self.net: nn.Module = make_net(net) if isinstance(net, dict) else net
         self.optimizer = NotCopied(optimizer)
         self.lr_scheduler = NotCopied(lr_scheduler) if lr_scheduler else None
@@ -135,7 +136,7 @@ class MNISTClassifier(LightningModule):
         settings: Any = {"augment": augment, "label_smoothing": self.label_smoothing}
 
         def loss_of(part: Batch) -> Tensor:
-            """What a part adds to the mean loss over the global batch."""
+            """What a part adds to the mean loss over the global batch; counts it as well."""
             keys = step.keys(len(dropout_layers(self)), part.images.device)
             at = part.images, part.labels, keys, part.first_row
             losses, logits = training_losses(self, *at, **settings)
@@ -161,12 +162,12 @@ class MNISTClassifier(LightningModule):
         if not self.whole_steps.on:
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
             return
-        loss = optimizer_closure()  # whether it takes the step is decided in there
+        loss = optimizer_closure()  # `training_step` within it decides who takes the step
         if not self.whole_steps.taken:
             super().optimizer_step(epoch, batch_idx, optimizer, lambda: loss)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
-        if not self.whole_steps.taken:  # which overwrites its own
+        if not self.whole_steps.taken:  # a whole step overwrites the gradients itself
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
     def validation_step(self, batch: Any) -> Tensor:
@@ -201,7 +202,7 @@ class MNISTClassifier(LightningModule):
     def on_fit_start(self) -> None:
         if self.device.type == "cpu":
             with self.trainer.precision_plugin.forward_context():
-                load_kernels(self.net)  # here: the first step's time is a part of the epoch's
+                load_kernels(self.net)  # here, so that the first epoch's time is without it
 
     def on_train_start(self) -> None:
         self.whole_steps.begin(self, self.train_metrics, self.record_step, self.compile_net)
@@ -220,7 +221,7 @@ class MNISTClassifier(LightningModule):
             checkpoint["train_metrics"] = gather(self._trainer, self.train_metrics.counts())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Share out what the ranks had counted, as many as there were, to those there are now."""
+        """Share out what the ranks had counted among as many as there are now."""
         rank, ranks = (t.global_rank, t.world_size) if (t := self._trainer) else (0, 1)
         for counts in checkpoint.get("train_metrics", [])[rank::ranks]:
             self.train_metrics.add_counts(counts)

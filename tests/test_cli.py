@@ -47,7 +47,16 @@ ELSEWHERE = ("ddp.yaml", "machines.yaml", "fashion.yaml")
 NO_BEST = ("--best_checkpoint.save_top_k=0",)
 
 
-@pytest.mark.parametrize("name", [n for n in CONFIGURATIONS if n not in ELSEWHERE])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[pytest.mark.slow] if name in ("pictures.yaml", "record.yaml") else []
+        )
+        for name in CONFIGURATIONS
+        if name not in ELSEWHERE
+    ],
+)
 def test_every_configuration_trains(cli: Cli, name: str, tmp_path: Path) -> None:
     base = ("--config", f"configs/{BASES[name]}")
     flags = [*SHORT[2:], *NO_BEST, "--trainer.check_val_every_n_epoch=1"]
@@ -496,6 +505,7 @@ def test_settings_that_lightning_fails_at_are_refused(
     mistake(cli("fit", *SHORT, *SMALL, *flags), words)
 
 
+@pytest.mark.slow
 def test_another_optimizer_cannot_go_on(cli: Cli) -> None:
     assert cli("fit", *SHORT, *SMALL).code == 0
     more = ("--ckpt_path=last", "--trainer.max_epochs=2")

@@ -144,6 +144,7 @@ def test_an_interrupted_run_ends_like_an_undisturbed_one(
     assert "version: null" in (logs / "cnn" / "version_0" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_pruning_that_a_checkpoint_does_not_keep_is_named(cli: Program, logs: Path) -> None:
     prune = ("--trainer.callbacks+=ModelPruning", "--trainer.callbacks.pruning_fn=l1_unstructured")
     assert cli(*RUN, *prune, *interrupted(5, signal.SIGTERM)).code == 143

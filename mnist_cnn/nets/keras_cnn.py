@@ -1,6 +1,6 @@
 """The published net.
 
-Letters of the shapes: B images, C channels, H and W pixels, F features.
+Letters of the shapes: B images.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ class KerasCNN(nn.Module):
     """The classic Keras MNIST CNN: 32C3-relu, 64C3-relu, maxpool2, dropout, 128-relu, dropout, 10.
 
     The same function, initialisation and order of weights as the Keras model, 1,199,882 weights
-    with the defaults. Three things are written differently and compute the same: the second
-    rectifier comes after the pooling, where it has a quarter of the work (both are monotonic, so
-    they commute), dropout comes after flattening, where rows lie in one piece, and the gradient of
+    with the defaults. Three things are written differently and compute the same: the second ReLU
+    comes after the pooling, where it has a quarter of the work (both are monotonic, so they
+    commute), dropout comes after flattening, where each image is contiguous, and the gradient of
     the second convolution leaves out the zeros (see
     `mnist_cnn.kernels.conv_max_pool`).
 

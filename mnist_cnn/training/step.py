@@ -23,14 +23,14 @@ from mnist_cnn.training.randomness import keyed_dropout, step_keys
 
 
 class Step(NamedTuple):
-    """Names a step: what is drawn at random in it is a function of these, and of nothing else."""
+    """Identifies a step: what is random in it is a function of these, and of nothing else."""
 
     seed: int
     epoch: int
     batch_idx: int
 
     def keys(self, layers: int, device: torch.device) -> Tensor:
-        """Of the augmentation, and of each dropout layer, (1 + layers,)."""
+        """Keys of the augmentation and of each dropout layer, (1 + layers,)."""
         return step_keys(*self, layers=layers, device=device)
 
 
@@ -52,7 +52,8 @@ def training_losses(
         labels: (B,).
         keys: Of the step, (1 + layers,).
         first_row: The row of the global batch that is the first of the share.
-        augment: Changes the images, each in its own way; not in bf16, which moves pixels.
+        augment: Changes the images, each in its own way; without autocast, since rounding to bf16
+            would displace pixels.
         label_smoothing: The share of the label that is spread over all classes.
 
     Returns:
@@ -76,7 +77,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
 def whole_step(
     losses_of: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
     weights: list[nn.Parameter],
-    take: Callable[[], None],
+    step_optimizer: Callable[[], None],
     count: Callable[[Tensor, Tensor, Tensor], None],
     images: Tensor,
     labels: Tensor,
@@ -85,12 +86,12 @@ def whole_step(
     *,
     global_size: int,
 ) -> Tensor:
-    """Look the batch up, compute loss and gradient, sum them over the ranks, take a step, count.
+    """Look the batch up, compute the loss, sum its gradient over the ranks, step, count.
 
     Args:
         losses_of: From images, labels and keys to what `training_losses` returns.
         weights: What the gradient is of.
-        take: Steps the optimizer, along the gradient that it finds at the weights.
+        step_optimizer: Takes a step along the gradient that it finds at the weights.
         count: Counts losses, logits and labels.
         images: (N, 28, 28).
         labels: (N,).
@@ -115,6 +116,6 @@ def whole_step(
             # In the weight's order of memory, which fused optimizers take for granted.
             same = gradient.stride() == weight.stride()
             weight.grad = gradient if same else torch.empty_like(weight).copy_(gradient)
-        take()
+        step_optimizer()
         count(losses, logits, labels)
     return loss.detach()
