@@ -62,7 +62,7 @@ class MNISTCLI(LightningCLI):
             auto_configure_optimizers=False,
         )
 
-    # The options of a command take a tenth of a second to make: only those of the one that is given.
+    # To make a command's options takes a tenth of a second: only the given command's are made.
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         commands = LightningCLI.subcommands()
         return (

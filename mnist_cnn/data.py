@@ -112,9 +112,7 @@ class MNISTDataModule(LightningDataModule):
         self.val_set = self.test_set = LabelledImages(*read(self.data_dir, train=False))
         if self.val_size:
             kept, held_out = stratified_split(train.labels, self.val_size)
-            self.train_set, self.val_set = (
-                LabelledImages(*train[indices]) for indices in (kept, held_out)
-            )
+            self.train_set, self.val_set = (LabelledImages(*train[at]) for at in (kept, held_out))
         if self.extra is not None:
             self.train_set = self.train_set.joined(*read_images(self.extra))
 
