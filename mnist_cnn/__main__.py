@@ -40,6 +40,7 @@ REFUSALS = (
     "no HPC checkpoint was found",
     "Checkpoint file not found",  # at an address
     "does not support dense gradients",  # an optimizer
+    "has no attribute 'backbone'",  # which BackboneFinetuning tunes
 )
 BUG_REPORT = """
 This is a bug of mnist-cnn, not a mistake of yours. Please report it to whom you have the program

@@ -455,6 +455,19 @@ def test_a_callback_with_a_default_that_no_file_can_hold_is_saved(cli: Cli, logs
     assert cli("fit", "--config", logs / "cnn/version_0/config.yaml", "--print_config").code == 0
 
 
+@pytest.mark.parametrize(
+    ("flag", "meant"),
+    [
+        ("--lr=0.1", "--model.optimizer.lr?"),
+        ("--batch_size=64", "--data.batch_size?"),
+        ("--epochs=3", "--trainer.max_epochs?"),
+        ("--trainer.max_epoch=3", "--trainer.max_epochs?"),
+    ],
+)
+def test_a_flag_that_is_not_there_is_guessed(cli: Cli, flag: str, meant: str) -> None:
+    mistake(cli("fit", flag), f"unrecognized arguments: {flag}; did you mean", meant)
+
+
 def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:
     flags = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=-1")
     result = cli("fit", *SHORT, *SMALL, *flags)
@@ -466,6 +479,7 @@ def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:
     ("flags", "words"),
     [
         (["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/los"], "val/los"),
+        (["--trainer.callbacks+=BackboneFinetuning"], "has no attribute 'backbone'"),
         (["--trainer.val_check_interval=9"], "val_check_interval"),
         (["--trainer.val_check_interval=0"], "--trainer.val_check_interval 0"),
         (["--trainer.accumulate_grad_batches=0"], "--trainer.accumulate_grad_batches 0"),

@@ -98,16 +98,12 @@ def why_not(command: str) -> str | None:
 
 
 def to_run(page: Path) -> list[Step]:
-    """What a page tells people to do, without what a test cannot.
-
-    And without what takes several processes, and half a minute, where an earlier page has the same.
-    """
+    """What a page tells people to do, without what a test cannot, or an earlier page has."""
     earlier = {step.text for other in PAGES[: PAGES.index(page)] for step in steps(other)}
-    again = {text for text in earlier if "ddp" in text}
     return [
         step
         for step in steps(page)
-        if step.kind != "bash" or not (why_not(step.text) or step.text in again)
+        if step.kind != "bash" or not (why_not(step.text) or step.text in earlier)
     ]
 
 

@@ -6,7 +6,7 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +31,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "trainer.callbacks": (Callback,),
     "trainer.logger": (Logger,),
 }
+#: Flags of classes that a parser does not know before it knows the class.
+OF_CLASSES = {name: "--model.optimizer.lr" for name in ("lr", "learning_rate")}
 #: How jsonargparse's messages quote a class that is not there.
 NOT_THERE = re.compile(
     r"import path string: ([\w.]+)"
@@ -88,6 +90,20 @@ def meant(message: str) -> str:
     return f"; --{setting}.help lists those that there are" if setting in CLASSES else ""
 
 
+def flag_meant(message: str, flags: Iterable[str]) -> str:
+    """What to add to a message about a flag that is not there.
+
+    >>> flag_meant("unrecognized arguments: --batch_size=64", ["--data.batch_size"])
+    '; did you mean --data.batch_size?'
+    """
+    if not (found := re.search(r"unrecognized arguments: --([\w.]+)", message)):
+        return ""
+    there = OF_CLASSES | {flag.rpartition(".")[2].lstrip("-"): flag for flag in flags}
+    name = found[1].rpartition(".")[2]
+    near = [name] if name in there else difflib.get_close_matches(name, there, n=2, cutoff=0.75)
+    return f"; did you mean {' or '.join(there[name] for name in near)}?" if near else ""
+
+
 def where(message: str, arguments: Sequence[str]) -> str:
     """Which line of which configuration a message is about, if of any: " (mine.yaml, line 3)".
 
@@ -131,7 +147,8 @@ class ArgumentParser(LightningArgumentParser):
         if debugging() and ex is not None:
             raise ex
         parser = getattr(ex, "subcommand_parser", None) or self
-        more = meant(message) + where(message, sys.argv)
+        flags = (f for a in parser._actions for f in a.option_strings if not f.endswith("+"))
+        more = meant(message) + flag_meant(message, flags) + where(message, sys.argv)
         program = parser.prog.replace(" [options]", "")
         usage_error(program, f"{' '.join(message.split())}{more}")
 
