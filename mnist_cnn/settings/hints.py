@@ -32,7 +32,7 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "trainer.logger": (Logger,),
 }
 #: Flags of classes that a parser does not know before it knows the class.
-OF_CLASSES = {name: "--model.optimizer.lr" for name in ("lr", "learning_rate")}
+OF_CLASSES = dict.fromkeys(("lr", "learning_rate"), "--model.optimizer.lr")
 #: How jsonargparse's messages quote a class that is not there.
 NOT_THERE = re.compile(
     r"import path string: ([\w.]+)"
