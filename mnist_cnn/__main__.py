@@ -40,7 +40,7 @@ REFUSALS = (
     "no HPC checkpoint was found",
     "Checkpoint file not found",  # at an address
     "does not support dense gradients",  # an optimizer
-    "has no attribute 'backbone'",  # which BackboneFinetuning tunes
+    "'MNISTClassifier' object has no attribute 'backbone'",  # which BackboneFinetuning tunes
 )
 BUG_REPORT = """
 This is a bug of mnist-cnn, not a mistake of yours. Please report it to whom you have the program
@@ -100,12 +100,15 @@ def users_code(error: Exception) -> str | None:
     """
     ours = Path(__file__).parent.resolve()
     paths = sysconfig.get_paths()
-    libraries = [Path(paths[name]) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    standard = [Path(paths[name]).resolve() for name in ("stdlib", "platstdlib")]
+    installed = {"site-packages", "dist-packages"}
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         path = Path(frame.filename).resolve()
         if ours in path.parents:
             return None
-        if path.is_file() and not any(library in path.parents for library in libraries):
+        library = installed.intersection(path.parts) or not set(standard).isdisjoint(path.parents)
+        made = any(part.startswith("torchinductor_") for part in path.parts)
+        if path.is_file() and not library and not made:
             return f"{path}, line {frame.lineno}"
     return None
 

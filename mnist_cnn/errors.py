@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 class UserError(ValueError):
     """What a user did, asked for or has on the machine cannot work; the message says what would.
 
-    The command line prints it as a line and exits with status 2. Any other exception is a bug and
-    shows its traceback.
+    The command line prints it as a line and exits with status 2. Any other exception shows its
+    traceback: a bug, or an error in a class of the user's own.
     """
 
 

@@ -181,6 +181,15 @@ def test_a_checkpoint_of_another_kind(tmp_path: Path) -> None:
         load_classifier(broken)
 
 
+@pytest.mark.parametrize("shifts", ["1", 1.5, 99, -1, torch.tensor([1, 2])])
+def test_shifts_that_are_none_are_refused(small_net: Path, tmp_path: Path, shifts: object) -> None:
+    content = torch.load(small_net, weights_only=True)
+    content["hyper_parameters"]["test_shifts"] = shifts
+    torch.save(content, tmp_path / "x.ckpt")
+    with pytest.raises(CheckpointError, match="test_shifts"):
+        load_classifier(tmp_path / "x.ckpt")
+
+
 @pytest.mark.slow
 def test_several_checkpoints_are_exported_as_their_ensemble(
     cli: Callable[..., Result], mnist: MNISTDataModule, tmp_path: Path

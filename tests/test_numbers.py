@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -220,6 +221,13 @@ def digit(
     probabilities[name] = sure
     candidate = Candidate(line, start, stop, image, box, likely=1.0)
     return Digit(candidate, probabilities, is_digit)
+
+
+def test_of_other_classes_the_likeliest_piece_is_read_wherever_it_is() -> None:
+    clothes = Reader(load_classifier(BUNDLED)[0], is_mnist=False).eval()
+    places = [digit(1, 0, 1).candidate, replace(digit(7, 1, 2).candidate, likely=2.0, cuts=1)]
+    (found,) = clothes.read([places])
+    assert found.main.box == places[1].box
 
 
 def test_the_best_path_takes_every_piece_once() -> None:

@@ -26,6 +26,7 @@ from lightning.pytorch.plugins.environments import LightningEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from mnist_cnn.checkpoints.atomic import AtomicCheckpointIO
+from mnist_cnn.checkpoints.best import BestCheckpoint
 from mnist_cnn.checkpoints.files import CheckpointError, link
 from mnist_cnn.checkpoints.logs import noted
 from mnist_cnn.checkpoints.run_folder import LAST, PREVIOUS
@@ -35,6 +36,7 @@ from mnist_cnn.training.trainer_state import (
     begin_epoch_afresh,
     begin_resumed_epoch,
     datamodule,
+    forget_restart,
     forget_unbegun,
     gather,
     run_folder,
@@ -95,7 +97,7 @@ class LastCheckpoint(Callback):
                         f"ModelCheckpoint's filename {callback.filename}: a run has that file "
                         "anyhow; --best_checkpoint has the settings of the best one"
                     )
-                taken += [callback.filename] if callback.filename else []
+                taken += [str(callback.filename)] if isinstance(callback, BestCheckpoint) else []
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -148,6 +150,7 @@ class LastCheckpoint(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         self._begin_if_resumed(trainer, pl_module)
+        forget_restart(trainer)
         # Lightning resumes inexactly where a validation within the epoch has just ended, and keeps
         # no gradients of a step that is accumulated from several batches: wait for a better place.
         between = not self.validated and batch_idx % trainer.accumulate_grad_batches == 0

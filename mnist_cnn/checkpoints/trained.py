@@ -52,7 +52,8 @@ def load_net(path: str | Path) -> TrainedNet:
         net = make_net(described["net"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"checkpoint {path} describes no net that can be made") from error
-    if (shifts := described["test_shifts"]) not in range(MAX_SHIFTS + 1):
+    shifts = described["test_shifts"]
+    if not isinstance(shifts, int) or not 0 <= shifts <= MAX_SHIFTS:
         raise CheckpointError(f"checkpoint {path}: test_shifts {shifts} is not possible")
     model = nn.ModuleDict({"net": net})  # as in `MNISTClassifier`
     check_fits(checkpoint, model, path)

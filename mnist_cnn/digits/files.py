@@ -5,14 +5,13 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from torch.utils.data import DataLoader, Dataset
 
 from mnist_cnn.digits.decode import PictureError, open_pictures
-from mnist_cnn.digits.find import Candidate, find_digits
+from mnist_cnn.digits.find import Candidate, find_digits, with_images
 
 FILES_PER_WORKER = 64  # fewer are read before a further process has started
 FILES_AT_ONCE = 16  # that a process hands over; it reads as many again while these are used
@@ -44,14 +43,10 @@ def read_file(file: str) -> list[Page]:
     pages = []
     for number, picture in enumerate(pictures, start=1):
         page = Page(file, number, len(pictures))
-        try:
-            candidates = find_digits(picture)
+        try:  # with images: here several processes make them
+            pages.append(page._replace(candidates=with_images(find_digits(picture))))
         except PictureError as error:
             pages.append(page._replace(failure=str(error)))
-            continue
-        # Here, where other processes do the same, what is surely asked for is made.
-        made = [c if c.cuts else replace(c, ink=c.image) for c in candidates]
-        pages.append(page._replace(candidates=made))
     return pages
 
 

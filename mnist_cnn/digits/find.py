@@ -6,7 +6,7 @@ Letters of the shapes: H and W pixels of the picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -78,6 +78,11 @@ def find_digits(picture: Image.Image) -> list[Candidate]:
     atoms = max(candidate.stop for candidate in parts)
     parts = [candidate for candidate in parts if candidate.stop - candidate.start < atoms]
     return [Candidate(0, 0, atoms, whole, everything, 1.0), *parts]
+
+
+def with_images(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The same, with the images that are surely asked for made: those of what is not cut."""
+    return [c if c.cuts else replace(c, ink=c.image) for c in candidates]
 
 
 def likeliest(candidates: Sequence[Candidate]) -> Candidate:

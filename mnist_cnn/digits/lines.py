@@ -64,9 +64,10 @@ class Piece(NamedTuple):
     def mask(self, ink: Ink) -> Mask:
         """Where its ink is in its box, (height, width)."""
         left, top, right, bottom = self.box
-        ours = np.zeros(ink.labels.max() + 1, bool)
+        labels = ink.labels[top:bottom, left:right]
+        ours = np.zeros(max(labels.max(), *self.labels) + 1, bool)
         ours[list(self.labels)] = True
-        return ours[ink.labels[top:bottom, left:right]]
+        return ours[labels]
 
     def __or__(self, other: Piece) -> Piece:
         lefts, tops, rights, bottoms = zip(self.box, other.box, strict=True)

@@ -73,20 +73,32 @@ def begin_epoch_afresh(trainer: Trainer) -> None:
 
 
 def begin_resumed_epoch(trainer: Trainer, model: LightningModule) -> None:
-    """Before the first step after a resume: what Lightning leaves out of an epoch that goes on.
+    """Once after a resume, before the first step: what Lightning leaves out of an epoch.
 
-    No callback hears that it begins, and at its end schedules that look at a metric are left out.
+    Where a run goes on within one, no callback hears that it begins. Stochastic weight averaging
+    also takes another learning rate than the one that it had, wherever a run goes on.
     """
-    trainer.fit_loop._restarting = False  # by itself only when the epoch has ended
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
-        if isinstance(callback, (GradientAccumulationScheduler, StochasticWeightAveraging)):
+        if isinstance(callback, StochasticWeightAveraging):
+            # Its last epoch, of batch normalisation alone, it may not begin twice.
+            if is_within_epoch(trainer) or trainer.current_epoch <= callback.swa_end:
+                callback.on_train_epoch_start(trainer, model)
+        elif isinstance(callback, GradientAccumulationScheduler):
             callback.on_train_epoch_start(trainer, model)
     for scheduler in (config.scheduler for config in trainer.lr_scheduler_configs):
         if isinstance(scheduler, SWALR):  # the callback has begun its schedule afresh
             rates = scheduler.get_last_lr()
             for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate
+
+
+def forget_restart(trainer: Trainer) -> None:
+    """Once a batch has begun: Lightning forgets only at the end of the epoch that it went on.
+
+    At that end schedules that look at a metric would be left out.
+    """
+    trainer.fit_loop._restarting = False
 
 
 def forget_unbegun(checkpoint: dict[str, Any], num_training_batches: float) -> None:

@@ -71,9 +71,9 @@ def main(arguments: Sequence[str]) -> None:
     for batch in _batches(_shown(read_files(files), len(files))):
         failed += [page for page in batch if not page.candidates]
         usable = [page for page in batch if page.candidates]
-        pages += usable
         if usable:
             readings += reader.read([page.candidates for page in usable])
+        pages += [page._replace(candidates=()) for page in usable]  # of thousands, gigabytes
     for page in failed:
         print(f"error: {page.name} {page.failure}", file=sys.stderr)
     if not pages:

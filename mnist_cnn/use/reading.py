@@ -6,6 +6,7 @@ Letters of the shapes: N images.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -91,7 +92,9 @@ class Reader(nn.Module):
     def read(self, pictures: Sequence[Sequence[Candidate]]) -> list[Reading]:
         """What each of some pictures shows, each given by its candidates, at least one."""
         if self.judge is None:
-            pictures = [[likeliest(candidates)] for candidates in pictures]
+            pictures = [
+                [replace(likeliest(candidates), start=0, stop=1, cuts=0)] for candidates in pictures
+            ]
         uncut = self._look([[c for c in several if not c.cuts] for several in pictures])
         cuts = [
             [] if is_clear(digits) else [c for c in several if c.cuts]
