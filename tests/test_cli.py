@@ -475,6 +475,7 @@ def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:
     assert result.code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
