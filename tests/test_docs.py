@@ -98,8 +98,12 @@ def why_not(command: str) -> str | None:
 
 
 def to_run(page: Path) -> list[Step]:
-    """What a page tells people to do, without what a test cannot, or an earlier page has."""
+    """What a page tells people to do, without what a test cannot, or an earlier page has.
+
+    But for files that it makes for what comes next on the page.
+    """
     earlier = {step.text for other in PAGES[: PAGES.index(page)] for step in steps(other)}
+    earlier = {text for text in earlier if "--out" not in text}
     return [
         step
         for step in steps(page)
