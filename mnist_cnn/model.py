@@ -14,7 +14,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from mnist_cnn.errors import UserError
-from mnist_cnn.nets import describe, load_kernels, logits_over_shifts, make_net
+from mnist_cnn.nets import MAX_SHIFTS, describe, load_kernels, logits_over_shifts, make_net
 from mnist_cnn.training.adadelta import Adadelta
 from mnist_cnn.training.augment import Augmentation
 from mnist_cnn.training.exact import ExactGradient
@@ -73,8 +73,8 @@ class MNISTClassifier(LightningModule):
             raise UserError(f"--model.label_smoothing {label_smoothing}: must be in [0, 1)")
         if augment_epochs is not None and augment_epochs < 0:
             raise UserError(f"--model.augment_epochs {augment_epochs}: must be at least 0")
-        if not 0 <= test_shifts <= 14:
-            raise UserError(f"--model.test_shifts {test_shifts}: must be from 0 to 14 pixels")
+        if not 0 <= test_shifts <= MAX_SHIFTS:
+            raise UserError(f"--model.test_shifts {test_shifts}: must be from 0 to {MAX_SHIFTS}")
         self.net: nn.Module = make_net(net) if isinstance(net, dict) else net
         self.optimizer = NotCopied(optimizer)
         self.lr_scheduler = NotCopied(lr_scheduler) if lr_scheduler else None

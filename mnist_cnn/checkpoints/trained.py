@@ -15,9 +15,7 @@ from mnist_cnn.checkpoints.files import (
     epochs_trained,
     read_checkpoint,
 )
-from mnist_cnn.nets import NETS, make_net
-
-MAX_SHIFTS = 14  # pixels
+from mnist_cnn.nets import MAX_SHIFTS, NETS, make_net
 
 
 class TrainedNet(NamedTuple):

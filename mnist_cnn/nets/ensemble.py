@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from mnist_cnn.errors import UserError
 from mnist_cnn.nets.describe import describe
 
+#: Pixels that an image can be moved at most: half of MNIST's side.
+MAX_SHIFTS = 14
+
 
 class EnsembleCNN(nn.Module):
     """Several nets, whose probabilities are averaged.

@@ -21,6 +21,7 @@ from mnist_cnn.data_sets import class_words
 from mnist_cnn.digits.files import Page, find_files, read_files
 from mnist_cnn.errors import OptionParser, UserError, warn
 from mnist_cnn.file_system.paths import user_path
+from mnist_cnn.nets import MAX_SHIFTS
 from mnist_cnn.use.former_predict import PICTURES, names_pictures, todays
 from mnist_cnn.use.reading import Reader, Reading
 from mnist_cnn.use.tables import check_place, write_table
@@ -136,7 +137,7 @@ def _parser(pictures: str = "+") -> argparse.ArgumentParser:
     add(
         "--test_shifts",
         type=int,
-        choices=range(15),
+        choices=range(MAX_SHIFTS + 1),
         metavar="PIXELS",
         help="average the answers to a picture and to the same moved by so many pixels in four "
         "directions (default: as the model says)",
