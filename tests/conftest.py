@@ -1,4 +1,8 @@
-"""What all tests share: real MNIST, the real command line, and a world left as it was found."""
+"""What all tests share: real MNIST, the real command line, and a world left as it was found.
+
+What takes seconds to import is imported where it is needed: the process that hands out the tests
+needs none of it, and the others wait for it.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
-import torch
 from filelock import FileLock
-from lightning.pytorch import Trainer
+
+from tests.support.needs import require
+
+if TYPE_CHECKING:
+    from mnist_cnn.data import MNISTDataModule
+    from mnist_cnn.model import MNISTClassifier
 
 os.environ["KERAS_BACKEND"] = "torch"  # before anything imports Keras
-
-from mnist_cnn.__main__ import LAUNCHER, main
-from mnist_cnn.checkpoints.resume import SIGNALS
-from mnist_cnn.data import MNISTDataModule
-from mnist_cnn.data_sets.files import prepare_mnist
-from mnist_cnn.model import MNISTClassifier
-from mnist_cnn.nets import KerasCNN
-from mnist_cnn.use.predict import takes
-from tests.support.needs import require
 
 collect_ignore = ["keras_files"]  # a script, for an environment of its own
 
@@ -66,6 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    import torch
+
     if not torch.cuda.is_available():
         for item in items:
             if "gpu" in item.keywords:
@@ -81,12 +82,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session")
 def mnist_root() -> Path:
     """A data folder with the real files, fetched by the project's own code."""
+    from mnist_cnn.data_sets.files import prepare_mnist
+
     prepare_mnist(ROOT / "data")
     return ROOT / "data"
 
 
 @pytest.fixture  # for each test its own: a trainer that it is given to stays attached
 def mnist(mnist_root: Path) -> MNISTDataModule:
+    from mnist_cnn.data import MNISTDataModule
+
     data = MNISTDataModule(str(mnist_root))
     data.setup()
     return data
@@ -123,6 +128,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory, mnist_root: Path) -> Path:
 @pytest.fixture(scope="session")
 def small_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a small net that knows nothing, made in no time."""
+    import torch
+
+    from mnist_cnn.model import MNISTClassifier
+    from mnist_cnn.nets import KerasCNN
+
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("small") / "small.ckpt"
     return save(MNISTClassifier(KerasCNN(filters=(4, 8), hidden=16)), path)
@@ -130,6 +140,8 @@ def small_net(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def save(model: MNISTClassifier, path: Path) -> Path:
     """Write a checkpoint of a model as it stands."""
+    from lightning.pytorch import Trainer
+
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
@@ -145,6 +157,11 @@ def save(model: MNISTClassifier, path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run in the project's folder; undo changes of the environment; forbid files left there."""
+    import torch
+
+    from mnist_cnn.__main__ import LAUNCHER
+    from mnist_cnn.checkpoints.resume import SIGNALS
+
     monkeypatch.chdir(ROOT)
     assert LAUNCHER not in os.environ, "a fixture of several tests ran `main` in this process"
     environment, threads = dict(os.environ), torch.get_num_threads()
@@ -174,6 +191,7 @@ def cli(
     mnist_root: Path,
 ) -> Callable[..., Result]:
     """Run a command in this process, with its logs in a folder of the test's own."""
+    from mnist_cnn.__main__ import main
 
     def run(*arguments: str | Path) -> Result:
         code = 0
@@ -202,6 +220,8 @@ def program(logs: Path, mnist_root: Path) -> Callable[..., Result]:
 
 def to(logs: Path, arguments: tuple[str | Path, ...]) -> list[str]:
     """The flag that sends a command's logs to `logs`, where the command takes it."""
+    from mnist_cnn.use.predict import takes
+
     has_logs = any(a in ("fit", "validate", "test", "predict") for a in arguments)
     given = any("save_dir" in str(a) or "logger=" in str(a) for a in arguments)
     if "predict" in arguments and takes([str(a) for a in arguments[1:]]):

@@ -53,6 +53,7 @@ def test_several_are_kept_and_the_best_is_called_so(cli: Callable[..., Result], 
     assert f"--ckpt_path best: {folder}/best-epoch=00-step=3.ckpt" in tested.err
 
 
+@pytest.mark.slow
 def test_a_single_best_becomes_one_of_three(cli: Callable[..., Result], logs: Path) -> None:
     assert cli("fit", *SHORT, *SMALL, *ASCENT).code == 0
     assert cli("fit", *SHORT, *SMALL, *ASCENT, THREE, LAST, "--trainer.max_epochs=2").code == 0

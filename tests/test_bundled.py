@@ -40,6 +40,7 @@ def test_predict_takes_it(cli: Cli, mnist: MNISTDataModule, tmp_path: Path) -> N
     assert digits == mnist.test_set.labels[:20].tolist()
 
 
+@pytest.mark.slow
 def test_it_is_not_taken_for_another_net(cli: Cli) -> None:
     for command in ("predict", "test"):
         refused = cli(command, *CNN)
@@ -51,9 +52,8 @@ def test_it_is_not_taken_for_another_net(cli: Cli) -> None:
     assert "where are the weights of this RecordCNN" in refused.err
 
 
-@pytest.mark.parametrize(
-    ("command", "part"), [("test", "test"), pytest.param("validate", "val", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "part"), [("test", "test"), ("validate", "val")])
 def test_it_is_measured_where_no_checkpoint_is_named(
     cli: Cli, logs: Path, command: str, part: str
 ) -> None:

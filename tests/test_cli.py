@@ -104,6 +104,7 @@ def test_the_saved_configuration_tests_the_run_in_another_process(
     assert "test/accuracy" in result.out
 
 
+@pytest.mark.slow
 def test_a_checkpoint_says_which_net_it_holds(cli: Cli, logs: Path) -> None:
     narrow = ("--model.net.init_args.filters=[4,6]", "--model.net.init_args.hidden=8")
     assert cli("fit", *SHORT, *narrow).code == 0
@@ -116,6 +117,7 @@ def test_a_checkpoint_says_for_how_many_epochs_it_was_trained(checkpoint: Path) 
     assert load_classifier(checkpoint)[1]["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_flags_win_over_what_a_checkpoint_stores(cli: Cli, logs: Path, checkpoint: Path) -> None:
     flags = ("--model.net.init_args.conv_dropout=0.125", "--model.optimizer.init_args.lr=0.5")
     result = cli("fit", *SHORT, "--trainer.max_epochs=2", "--ckpt_path", checkpoint, *flags)
@@ -340,6 +342,7 @@ def test_bf16_on_a_cpu_without_it_is_warned_of(
     assert ("takes many times as long" in capsys.readouterr().err) == warns
 
 
+@pytest.mark.slow
 def test_a_schedule_that_is_shorter_than_the_run_is_refused_before_it_starts(cli: Cli) -> None:
     done = cli("fit", "--config", "configs/fast.yaml", "--trainer.max_epochs=2")
     assert done.code == 2
@@ -447,6 +450,7 @@ def test_a_schedule_by_a_metric_goes_by_its_short_name(cli: Cli) -> None:
     assert "lightning.pytorch.cli.ReduceLROnPlateau" in done.out, done.err
 
 
+@pytest.mark.slow
 def test_a_callback_with_a_default_that_no_file_can_hold_is_saved(cli: Cli, logs: Path) -> None:
     timer = ("--trainer.callbacks+=Timer", "--trainer.callbacks.duration=00:01:00:00")
     done = cli("fit", *SHORT, *SMALL, *timer)

@@ -517,6 +517,7 @@ export_keras({str(tmp_path / "x.ckpt")!r}, {str(tmp_path / "x.keras")!r})
     assert (tmp_path / "x.keras").exists()
 
 
+@pytest.mark.slow
 def test_the_commands(cli: Callable[..., Result], tmp_path: Path, mnist: MNISTDataModule) -> None:
     checkpoint, target = tmp_path / "x.ckpt", tmp_path / "x.keras"
     result = cli("import-keras", FILES / "trained.keras", "--out", checkpoint)

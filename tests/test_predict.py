@@ -250,6 +250,7 @@ def test_thousands_of_pictures(
     assert np.mean([row["digit"] for row in rows] == np.array(labels)) >= 0.985
 
 
+@pytest.mark.slow
 def test_who_only_reads_pictures_waits_for_no_lightning() -> None:
     """Importing it takes twice as long as torch."""
     code = (

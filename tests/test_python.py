@@ -202,6 +202,7 @@ def test_weights_can_be_flattened_pruned_and_trained_by_lbfgs(mnist: MNISTDataMo
     assert int((conv2.weight == 0).sum()) == conv2.weight.numel() // 2
 
 
+@pytest.mark.slow
 def test_a_tuner_finds_the_learning_rate_and_the_batch_size(
     mnist: MNISTDataModule, tmp_path: Path
 ) -> None:

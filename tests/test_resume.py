@@ -152,6 +152,7 @@ def test_pruning_that_a_checkpoint_does_not_keep_is_named(cli: Program, logs: Pa
     assert "ModelPruning keeps no masks in a checkpoint" in resumed.err
 
 
+@pytest.mark.slow
 def test_last_begins_where_there_is_nothing_to_resume(cli: Program, logs: Path) -> None:
     result = cli(*RUN, LAST)
     assert result.code == 0
@@ -284,6 +285,7 @@ def test_a_run_goes_on_with_another_number_of_devices(
         )
 
 
+@pytest.mark.slow
 def test_a_crash_before_the_first_save_is_gone_on_with(
     cli: Program, logs: Path, undisturbed: Callable[..., dict[str, Any]]
 ) -> None:
@@ -304,6 +306,7 @@ def test_a_run_goes_on_only_as_it_was_started(cli: Program) -> None:
         assert f"was started with {then}" in result.err
 
 
+@pytest.mark.slow
 def test_a_folder_belongs_to_one_run(cli: Program, logs: Path) -> None:
     named = "--trainer.logger.init_args.version=mine"
     assert cli(*RUN, named, *interrupted(5, signal.SIGTERM)).code == 143
@@ -388,6 +391,7 @@ def test_all_loggers_share_a_run_s_folder_and_survive_a_crash(cli: Program, tmp_
     assert f"--logdir {tmp_path / 'parts'}\n" in last.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logger", [SERVICE, "false"])
 def test_a_run_has_a_folder_also_where_nothing_is_logged_to_files(
     cli: Program, tmp_path: Path, logger: str
