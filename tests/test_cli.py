@@ -469,7 +469,7 @@ def test_a_callback_with_a_default_that_no_file_can_hold_is_saved(cli: Cli, logs
     ],
 )
 def test_a_flag_that_is_not_there_is_guessed(cli: Cli, flag: str, meant: str) -> None:
-    mistake(cli("fit", flag), f"unrecognized arguments: {flag}; did you mean", meant)
+    mistake(cli("fit", flag), f"unrecognized arguments: {flag}; did you mean {meant}")
 
 
 def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:

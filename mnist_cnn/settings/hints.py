@@ -31,8 +31,10 @@ CLASSES: dict[str, tuple[type, ...]] = {
     "trainer.callbacks": (Callback,),
     "trainer.logger": (Logger,),
 }
-#: Flags of classes that a parser does not know before it knows the class.
-OF_CLASSES = dict.fromkeys(("lr", "learning_rate"), "--model.optimizer.lr")
+#: What others call our flags, one of which no parser knows before it knows the class.
+CALLED = dict.fromkeys(("lr", "learning_rate"), "--model.optimizer.lr") | dict.fromkeys(
+    ("epochs", "num_epochs", "n_epochs"), "--trainer.max_epochs"
+)
 #: How jsonargparse's messages quote a class that is not there.
 NOT_THERE = re.compile(
     r"import path string: ([\w.]+)"
@@ -98,7 +100,7 @@ def flag_meant(message: str, flags: Iterable[str]) -> str:
     """
     if not (found := re.search(r"unrecognized arguments: --([\w.]+)", message)):
         return ""
-    there = OF_CLASSES | {flag.rpartition(".")[2].lstrip("-"): flag for flag in flags}
+    there = CALLED | {flag.rpartition(".")[2].lstrip("-"): flag for flag in flags}
     name = found[1].rpartition(".")[2]
     near = [name] if name in there else difflib.get_close_matches(name, there, n=2, cutoff=0.75)
     return f"; did you mean {' or '.join(there[name] for name in near)}?" if near else ""
