@@ -47,6 +47,11 @@ class Component(NamedTuple):
         return self.box[0].stop - self.box[0].start
 
     @property
+    def edges(self) -> Box:
+        rows, columns = self.box
+        return columns.start, rows.start, columns.stop, rows.stop
+
+    @property
     def extent(self) -> int:
         """The longer side of its box."""
         return max(side.stop - side.start for side in self.box)

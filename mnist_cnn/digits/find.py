@@ -19,14 +19,14 @@ from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink
 from mnist_cnn.digits.decode import REDUCED, PictureError
 from mnist_cnn.digits.grey import grey
 from mnist_cnn.digits.ink import NoInkError, find_ink
-from mnist_cnn.digits.lines import Piece, find_lines
+from mnist_cnn.digits.lines import Piece, find_lines, peers
 from mnist_cnn.digits.mnist_form import in_mnist_form, ready
 from mnist_cnn.digits.paper import find_sheet
 from mnist_cnn.digits.view import Array, Box, View
 
 WORK_SIDE = 224  # pixels of the longer side at which ink is looked for
 PAGE_SIDE = 1600  # at most, where there are many digits
-TINY = 28  # pixels of the longer side: less is enlarged to twice that, so that strokes have edges
+TINY = 36  # pixels of the longer side: less is enlarged to twice that, so that strokes have edges
 LOOKS = 4  # how often a picture is looked at closer
 SMALL = 3  # 1/3 of WORK_SIDE: a digit that is smaller is looked at closer,
 CLOSER = 1.5  # if the picture has more than so many times as many pixels a side
@@ -121,7 +121,8 @@ def look(view: View) -> list[Candidate]:
         size = float(np.median([max(b[2] - b[0], b[3] - b[1]) for b in boxes]))
         if scale <= CLOSER or size >= WORK_SIDE / SMALL:
             break
-        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        around = (component.edges for component in peers(ink))  # a circle would be cut to arcs
+        lefts, tops, rights, bottoms = zip(*boxes, *around, strict=True)
         margin = size / 2 + 1  # shows some background
         near = np.array([min(lefts), min(tops), max(rights), max(bottoms)])
         left, top, right, bottom = np.round(scale * (near + margin * np.array([-1, -1, 1, 1])))

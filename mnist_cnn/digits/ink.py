@@ -28,6 +28,7 @@ CLEAN = 1.5 / 255  # what the pixels of a drawn background differ by at most
 WHITE = 99  # percentile of the brightness: white paper; a reflection may be brighter
 MIN_WHITE = 0.05  # of the range; a picture that is darker all over is not brightened to noise
 FLAT_BORDER = 0.7  # of the border's pixels that are alike in a drawing; strokes may touch it
+TINY_BORDER = 0.35  # the same where a digit fills the picture
 PRIORS = (0.75, 1.25)  # of ink that is as bright as all of the border, as none of it
 RIVAL = 0.5  # of the best score: with less, the other polarity is noise, not a sheet or a hole
 SHEET_AREA = 12  # times as large as what is written on it; a 0 is not, beside its own hole
@@ -53,7 +54,7 @@ def find_ink(values: Array, tiny: bool = False) -> Ink:
 
     Args:
         values: (H, W) in [0, 1].
-        tiny: Whether it was enlarged: then it is no photograph, and strokes are as faint as may be.
+        tiny: Whether it was enlarged: then strokes are as faint as may be.
 
     Raises:
         NoInkError: If nothing differs from the background by more than noise does.
@@ -63,8 +64,9 @@ def find_ink(values: Array, tiny: bool = False) -> Ink:
     values = values / white  # a photograph may be dim
     border = ring(values)
     level = np.median(border)
-    flat = np.mean(np.abs(border - level) <= CLEAN) > FLAT_BORDER and noise_of(values) <= CLEAN
-    if tiny or flat:
+    alike = np.mean(np.abs(border - level) <= CLEAN)
+    flat = alike > (TINY_BORDER if tiny else FLAT_BORDER)
+    if flat and (tiny or noise_of(values) <= CLEAN):
         # Drawn, not photographed: all that is not the border's colour is ink, dark and light.
         inks = [drawn(np.abs(values - level), tiny)]
         least = 0.0

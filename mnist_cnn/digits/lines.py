@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from mnist_cnn.digits.components import Component, Ink, Mask, bounds
+from mnist_cnn.digits.components import Component, Ink, Mask, bounds, encloses
 from mnist_cnn.digits.view import Box
 
 # What can be a digit, beside the component that is most like one.
@@ -101,8 +101,9 @@ def find_lines(ink: Ink) -> list[list[Segment]]:
 
 def pieces(ink: Ink) -> list[Piece]:
     """What can be digits, each with the fragments beside it."""
-    best = ink.best
-    digits = [component for component in ink.components if _is_peer(component, best)]
+    alike = peers(ink)
+    # What is around a digit, a circle say, is none.
+    digits = [peer for peer in alike if not any(encloses(peer, other) for other in alike)]
     groups: list[list[Component]] = []
     for digit in sorted(digits, key=lambda component: component.box[0].start):
         above = [group for group in groups if any(_stacked(other, digit) for other in group)]
@@ -121,6 +122,12 @@ def pieces(ink: Ink) -> list[Piece]:
             taken.add(component.label)
             group.append(component)
     return [reduce(or_, map(_piece, group)) for group in groups]
+
+
+def peers(ink: Ink) -> list[Component]:
+    """What may be a digit by its size, its place and how much it is like strokes."""
+    best = ink.best
+    return [component for component in ink.components if _is_peer(component, best)]
 
 
 def segments(line: list[Piece], ink: Ink) -> list[Segment]:
@@ -176,9 +183,7 @@ def slices(piece: Piece, ink: Ink) -> list[Piece]:
 
 
 def _piece(component: Component) -> Piece:
-    rows, columns = component.box
-    box = (columns.start, rows.start, columns.stop, rows.stop)
-    return Piece(frozenset([component.label]), box, component.score)
+    return Piece(frozenset([component.label]), component.edges, component.score)
 
 
 def _is_peer(component: Component, best: Component) -> bool:
@@ -196,6 +201,7 @@ def _is_fragment(component: Component, digit: Component) -> bool:
         and component.score >= FRAGMENT_SCORE * digit.score
         and component.at_border <= digit.at_border
         and _gap(component, digit) <= FRAGMENT_GAP * digit.extent
+        and not encloses(component, digit)
     )
 
 

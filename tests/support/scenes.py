@@ -345,6 +345,27 @@ def shrunk(ink: Array, side: int) -> Image.Image:
     return drawn(ink).resize((side, side), Image.Resampling.BOX)
 
 
+def thumbnail(ink: Array, rng: Random, side: int) -> Image.Image:
+    """A photograph, cut to the digit and shrunk to as many pixels as MNIST's."""
+    rows, columns = np.nonzero(ink > 0.5)
+    reach = round(0.7 * np.ptp(rows))
+    whole = photographed(np.pad(ink, reach), rng)  # the crop may reach over the edge
+    left, top = (int(each.min() + each.max()) // 2 for each in (columns, rows))
+    crop = whole.crop((left, top, left + 2 * reach, top + 2 * reach))
+    return crop.resize((side, side), Image.Resampling.BOX)
+
+
+def circled(ink: Array, rng: Random) -> Image.Image:
+    """A ring around the digit, as people answer a question."""
+    rows, columns = np.nonzero(ink > 0.5)
+    reach = rng.uniform(0.75, 0.9) * np.ptp(rows)
+    picture = drawn(np.pad(ink, 100))
+    x, y = columns.mean() + 100, rows.mean() + 100
+    ring = (x - reach, y - reach, x + reach, y + reach)
+    ImageDraw.Draw(picture).ellipse(ring, outline="black", width=6)
+    return picture
+
+
 #: What each row of the table shows: pen, and how the picture comes about.
 ROWS: dict[str, tuple[float, Scene]] = {
     "black on white": (PEN, lambda ink, rng: drawn(ink)),
@@ -378,6 +399,9 @@ ROWS: dict[str, tuple[float, Scene]] = {
     "coloured ground, uneven light": (PEN, on_coloured_ground),
     "checked page of a program for notes": (0.04, on_checked_page),
     "screenshot of a drawing program": (PEN, screenshot),
+    "circled": (PEN, circled),
+    "photograph, 28 × 28 pixels": (PEN, lambda ink, rng: thumbnail(ink, rng, 28)),
+    "photograph, 20 × 20 pixels": (PEN, lambda ink, rng: thumbnail(ink, rng, 20)),
     "12 × 12 pixels": (PEN, lambda ink, rng: shrunk(ink, 12)),
     "8 × 8 pixels": (PEN, lambda ink, rng: shrunk(ink, 8)),
 }
