@@ -139,8 +139,8 @@ def _parser(pictures: str = "+") -> argparse.ArgumentParser:
         type=int,
         choices=range(MAX_SHIFTS + 1),
         metavar="PIXELS",
-        help="average the answers to a picture and to the same moved by so many pixels in four "
-        "directions (default: as the model says)",
+        help="of a digit that is less sure than 0.99, average the answers to it and to the same "
+        "moved by so many pixels in four directions (default: as the model says)",
     )
     add(
         "--accelerator",

@@ -25,6 +25,8 @@ IS_DIGIT = 0.7
 CUT = -1.5
 #: Nothing is less likely a digit: else what is none would be cut until all parts look like some.
 UNLIKELY = 0.01
+#: Surer than this at the first look, a digit is not looked at again over shifts.
+PLAIN = 0.99
 #: Less sure than this, another digit is nearly as likely.
 SURE = 0.5
 NO_DIGIT = "does not look like a digit"
@@ -101,9 +103,8 @@ class Reader(nn.Module):
             for several, digits in zip(pictures, uncut, strict=True)
         ]
         found = [chosen(a + b) for a, b in zip(uncut, self._look(cuts), strict=True)]
-        if self.classify.test_shifts:  # most candidates are not chosen, and need no second look
-            closer = iter(self._look_closer([digit for digits in found for digit in digits]))
-            found = [[next(closer) for _ in digits] for digits in found]
+        if self.classify.test_shifts:
+            found = self._look_closer(found)
         return [reading(digits) for digits in found]
 
     @torch.inference_mode()
@@ -120,11 +121,15 @@ class Reader(nn.Module):
         return [[Digit(*next(answers)) for _ in several] for several in pictures]
 
     @torch.inference_mode()
-    def _look_closer(self, digits: list[Digit]) -> list[Digit]:
-        """The same digits with the probabilities over shifts."""
-        classes = self.classify(self._images([digit.candidate for digit in digits]))
-        pairs = zip(digits, classes.float().tolist(), strict=True)
-        return [digit._replace(probabilities=probabilities) for digit, probabilities in pairs]
+    def _look_closer(self, pictures: list[list[Digit]]) -> list[list[Digit]]:
+        """The same digits, those that were not plain with their probabilities over shifts."""
+        unsure = [digit for digits in pictures for digit in digits if digit.confidence < PLAIN]
+        if not unsure:
+            return pictures
+        classes = self.classify(self._images([digit.candidate for digit in unsure]))
+        answers = iter(classes.float().tolist())
+        look = lambda digit: digit._replace(probabilities=next(answers))  # noqa: E731
+        return [[d if d.confidence >= PLAIN else look(d) for d in digits] for digits in pictures]
 
     def _images(self, candidates: list[Candidate]) -> Tensor:  # (N, 28, 28) uint8
         return torch.from_numpy(np.stack([each.image for each in candidates])).to(self.device)
