@@ -472,6 +472,44 @@ def test_a_flag_that_is_not_there_is_guessed(cli: Cli, flag: str, meant: str) ->
     mistake(cli("fit", flag), f"unrecognized arguments: {flag}; did you mean {meant}")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--data.batch_size=1.5", "--data.batch_size 1.5: expected a whole number"),
+        ("--trainer.max_epochs=", "--trainer.max_epochs '': expected a whole number or null"),
+        ("--model.compile=yes!", "--model.compile 'yes!': expected auto, true or false"),
+        ("--model.optimizer.lr=x", "--model.optimizer.lr x: expected a number"),
+        (
+            "--trainer.gradient_clip_val=x",
+            "--trainer.gradient_clip_val x: expected a number or null",
+        ),
+        (
+            "--model.net.filtres=[1,2]",
+            "--model.net: mnist_cnn.KerasCNN has no setting filtres; did you mean filters?",
+        ),
+        (
+            "--model.optimizer=Adam --model.optimizer.momentum=0.9",
+            "--model.optimizer: torch.optim.Adam has no setting momentum",
+        ),
+        (
+            "--model.lr_scheduler=StepLR",
+            "torch.optim.lr_scheduler.StepLR needs --model.lr_scheduler.step_size",
+        ),
+        (
+            "--trainer.callbacks+=EarlyStoping",
+            "--trainer.callbacks EarlyStoping: there is no such class; did you mean EarlyStopping?",
+        ),
+        ("--model.net=no.Net", "--model.net no.Net: No module named 'no'"),
+        ("--trainer.logger=mnist_cnn.KerasCNN", "--trainer.logger: expected a subclass of Logger"),
+    ],
+)
+def test_what_is_wrong_with_a_setting_is_said_in_plain_words(
+    cli: Cli, flags: str, words: str
+) -> None:
+    mistake(cli("fit", *flags.split()), words)
+
+
 def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:
     flags = ("--model.optimizer=torch.optim.SGD", "--model.optimizer.init_args.lr=-1")
     result = cli("fit", *SHORT, *SMALL, *flags)

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mnist_cnn.errors import usage_error
 from mnist_cnn.nets import NETS
 from mnist_cnn.settings import config_files
+from mnist_cnn.settings.plain_words import REFUSED, class_not_there, in_plain_words
 from mnist_cnn.training.augment import Augmentation
 
 #: By setting, those that are named without their module: the package's, or all of a kind.
@@ -35,16 +36,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
 CALLED = dict.fromkeys(("lr", "learning_rate"), "--model.optimizer.lr") | dict.fromkeys(
     ("epochs", "num_epochs", "n_epochs"), "--trainer.max_epochs"
 )
-#: How jsonargparse's messages quote a class that is not there.
-NOT_THERE = re.compile(
-    r"import path string: ([\w.]+)"
-    r"|class_path '([\w.]+)':\s+(?:No module|module)"
-    r"|callable class: (?:No module|module).*Got value: ([\w.]+)",
-    re.DOTALL,
-)
-#: How jsonargparse's messages quote a setting, and one of a class's within.
+#: How jsonargparse's messages quote a setting.
 QUOTED = re.compile(r"Parser key \"([\w.]+)\"|does not accept option '([\w.]+)'")
-INNER = re.compile(r"Option '(\w+)' is not accepted")
 
 
 def names(setting: str) -> list[str]:
@@ -78,9 +71,9 @@ def meant(message: str) -> str:
     >>> meant('Parser key "model.optimizer": Expected a dot import path string: Adm')
     '; did you mean Adam?'
     """
-    if not (found := NOT_THERE.search(message)):
+    if not (class_path := class_not_there(message)):
         return ""
-    module, _, name = next(filter(None, found.groups())).rpartition(".")
+    module, _, name = class_path.rpartition(".")
     key = re.search(r'Parser key "([\w.]+)"', message)
     setting = key[1] if key else ""
     there = {other.lower(): other for other in names(setting)}
@@ -119,7 +112,7 @@ def where(message: str, arguments: Sequence[str]) -> str:
     given = (argument.removeprefix("--").partition("=")[0] for argument in arguments)
     if any(name == key or name.startswith((f"{key}.", f"{key}+")) for name in given):
         return ""
-    inner = INNER.search(message)
+    inner = REFUSED.search(message)
     for name in filter(os.path.isfile, reversed(config_files.named(arguments))):
         node = yaml.compose(Path(name).read_text(encoding="utf-8"))
         for path in ([key, "init_args", inner[1]] if inner else [], [key]):
@@ -152,7 +145,7 @@ class ArgumentParser(LightningArgumentParser):
         flags = (f for a in parser._actions for f in a.option_strings if not f.endswith("+"))
         more = meant(message) + flag_meant(message, flags) + where(message, sys.argv)
         program = parser.prog.replace(" [options]", "")
-        usage_error(program, f"{' '.join(message.split())}{more}")
+        usage_error(program, in_plain_words(message) + more)
 
 
 def debugging() -> bool:
