@@ -129,6 +129,29 @@ def test_it_is_stock_where_the_sparse_pass_is_not_for() -> None:
     assert "max_pool2d" in str(traced.graph)
 
 
+def test_its_gradient_can_be_differentiated() -> None:
+    assert is_sparse(conv_max_pool(*inputs()))
+    assert torch.autograd.gradgradcheck(conv_max_pool, inputs(batch=2, channels=2, filters=2))
+    x, weight, bias = inputs(batch=2)
+    weight.requires_grad_(False)  # a penalty on the gradient of an image
+    (gradient,) = torch.autograd.grad(
+        conv_max_pool(x, weight, bias).sin().sum(), x, create_graph=True
+    )
+    gradient.square().sum().backward()
+    assert x.grad is not None
+
+
+def test_gradients_of_each_example_by_torch_func() -> None:
+    x, weight, bias = inputs()
+
+    def loss(weight: Tensor, example: Tensor) -> Tensor:
+        return conv_max_pool(example[None], weight, bias).square().sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weight.detach(), x.detach())
+    for gradient, example in zip(each, x.detach(), strict=True):
+        torch.testing.assert_close(gradient, *torch.autograd.grad(loss(weight, example), weight))
+
+
 def test_without_numba_the_net_is_the_stock_one(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     net, images = KerasCNN(conv_dropout=0, dense_dropout=0), torch.rand(4, 1, 28, 28)

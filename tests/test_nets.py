@@ -210,3 +210,26 @@ def test_a_layer_that_does_not_fit_is_a_line() -> None:
     ):
         with pytest.raises(UserError, match=rf"layer 1, .*{words}"):
             SequentialCNN([layer])
+
+
+@pytest.mark.parametrize("make", [KerasCNN, FastCNN, RecordCNN])
+def test_hooks_keep_what_a_layer_gave_and_its_gradient(make: type[nn.Module]) -> None:
+    """Also where what follows is written over a layer's output."""
+    torch.manual_seed(0)
+    net, x = make(), torch.rand(4, 1, 28, 28)
+    layers = {name: layer for name, layer in net.named_modules() if not list(layer.children())}
+    expected = net(x)
+    kept: dict[str, Tensor] = {}
+    copied: dict[str, Tensor] = {}
+    gradients: dict[str, Tensor] = {}
+    for name, layer in layers.items():
+        layer.register_forward_hook(lambda _, given, output, name=name: kept.update({name: output}))
+        layer.register_forward_hook(lambda *a, name=name: copied.update({name: a[2].clone()}))
+        layer.register_full_backward_hook(lambda *a, name=name: gradients.update({name: a[2][0]}))
+    found = net(x)
+    found.sum().backward()
+    assert kept.keys() == copied.keys() == gradients.keys() == layers.keys()
+    for name in layers:
+        assert torch.equal(kept[name], copied[name]), name
+    if make is FastCNN:  # the others draw
+        assert torch.equal(found, expected)

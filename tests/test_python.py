@@ -93,6 +93,24 @@ def test_both_can_be_pickled_before_and_after_a_fit(mnist: MNISTDataModule) -> N
         trainer().fit(model, datamodule=mnist)
 
 
+@pytest.mark.slow
+def test_lightning_s_and_torch_s_own_exports_take_images_of_floats(tmp_path: Path) -> None:
+    import onnxruntime
+
+    model = small().eval()
+    for images in (torch.rand(3, 28, 28), torch.rand(3, 1, 28, 28)):
+        with torch.no_grad():
+            expected = model(images)
+        traced: Any = model.to_torchscript(method="trace", example_inputs=images)
+        torch.testing.assert_close(traced(images), expected)
+        exported = torch.export.export(model, (images,)).module()
+        torch.testing.assert_close(exported(images), expected)
+        model.to_onnx(tmp_path / "model.onnx", images)
+        session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+        (found,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+        torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-5, rtol=1e-4)
+
+
 # Images
 
 

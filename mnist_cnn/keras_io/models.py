@@ -135,7 +135,7 @@ def record_cnn(net: RecordCNN) -> Model:
     def block(part: nn.Sequential, x: Tensor) -> Tensor:
         for module in part:
             x = _layer_of(graph, module)(x)
-        return x
+        return graph.layer("ReLU")(x)
 
     x = block(net.widen2, block(net.stem, graph.image))
     x = graph.layer("Add")(x, block(net.stage2, x))
@@ -164,10 +164,8 @@ def _layer_of(graph: Graph, module: nn.Module) -> Callable[..., Tensor]:
         assert module.momentum is not None
         momentum = 1 - module.momentum
         return graph.layer("BatchNormalization", module, epsilon=module.eps, momentum=momentum)
-    if isinstance(module, nn.MaxPool2d):
-        return graph.layer("MaxPooling2D", pool_size=module.kernel_size)
-    assert isinstance(module, nn.ReLU)
-    return graph.layer("ReLU")
+    assert isinstance(module, nn.MaxPool2d)
+    return graph.layer("MaxPooling2D", pool_size=module.kernel_size)
 
 
 def ensemble_cnn(net: EnsembleCNN) -> Model:

@@ -13,7 +13,7 @@ P×Q the pooled output.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -22,7 +22,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from mnist_cnn.kernels.numba_cache import compiled_loops
 
@@ -34,7 +33,8 @@ def conv_max_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """``max_pool2d(conv2d(x, weight, bias), 2)`` and its gradient.
 
     The sparse backward pass is for float32 and float64 on a CPU, and needs numba (extra ``fast``).
-    Everywhere else this is what it says, as it is where a program is traced or compiled.
+    Everywhere else this is what it says, as it is where a program is traced or compiled, within
+    the transforms of `torch.func`, and for a second derivative.
 
     Args:
         x: (B, C, H, W), fastest in ``channels_last``.
@@ -45,8 +45,13 @@ def conv_max_pool(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         (B, O, P, Q).
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if not traced and _is_for(x):
+    transformed = torch._C._are_functorch_transforms_active()  # which no public function says
+    if _is_for(x) and not (traced or transformed):
         return _ConvMaxPool.apply(x, weight, bias)
+    return _plain(x, weight, bias)
+
+
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return F.max_pool2d(F.conv2d(x, weight, bias), 2)
 
 
@@ -75,8 +80,10 @@ class _ConvMaxPool(torch.autograd.Function):
         return pooled
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # the gradient is to be differentiated
+            x, weight, _ = ctx.saved_tensors
+            return _differentiable(x, weight, grad, ctx.needs_input_grad)
         loops = compiled_loops()
         assert loops is not None  # or it had not come here
         x, weight, places, grad = map(_channels_last, (*ctx.saved_tensors, grad))
@@ -94,6 +101,16 @@ class _ConvMaxPool(torch.autograd.Function):
             piece.result()
         weight_grad = weight_grad.permute(0, 3, 1, 2)
         return None if x_grad is None else x_grad.permute(0, 3, 1, 2), weight_grad, bias_grad
+
+
+def _differentiable(
+    x: Tensor, weight: Tensor, grad: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """The gradients of x, weight and bias that are needed, by torch's own backward pass."""
+    inputs = [tensor for tensor, need in zip((x, weight), needed, strict=False) if need]
+    found = iter(torch.autograd.grad(_plain(x, weight), inputs, grad, create_graph=True))
+    x_grad, weight_grad = (next(found) if need else None for need in needed[:2])
+    return x_grad, weight_grad, grad.sum(dim=(0, 2, 3)) if needed[2] else None
 
 
 def _channels_last(x: Tensor) -> Tensor:  # (B, C, H, W) → (B, H, W, C), in that order in memory

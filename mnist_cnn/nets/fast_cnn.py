@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.nets.describe import arguments
-from mnist_cnn.nets.layers import ConvMaxPool, check_sizes
+from mnist_cnn.nets.layers import ConvMaxPool, check_sizes, rectified
 
 MEAN, STD = 0.1307, 0.3081  # of the pixels of MNIST's training images
 
@@ -61,10 +61,10 @@ class FastCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
         x = self.upright(x) if self.upright else F.pad(x, [-self.border] * 4)
         x = (x - MEAN) / STD
-        x = F.relu(self.conv1(x), inplace=True)  # (B, 24, 12, 12), less with a border cut off
-        x = F.relu(self.conv2(x), inplace=True)  # (B, 32, 5, 5)
+        x = rectified(self.conv1, x)  # (B, 24, 12, 12), less with a border cut off
+        x = rectified(self.conv2, x)  # (B, 32, 5, 5)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 800)
-        return self.dense2(F.relu(self.dense1(x), inplace=True))
+        return self.dense2(rectified(self.dense1, x))
 
 
 class Upright(nn.Module):

@@ -5,11 +5,10 @@ Letters of the shapes: B images.
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_cnn.nets.describe import arguments
-from mnist_cnn.nets.layers import ConvMaxPool, check_sizes
+from mnist_cnn.nets.layers import ConvMaxPool, check_sizes, rectified
 from mnist_cnn.training.randomness import Dropout
 
 
@@ -57,12 +56,11 @@ class KerasCNN(nn.Module):
         self.apply(keras_init)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
-        # In place: no backward needs what is overwritten, and big blocks are what a CPU waits for.
-        x = F.relu(self.conv1(x), inplace=True)  # (B, 32, 26, 26)
-        x = F.relu(self.conv2(x), inplace=True)  # (B, 64, 12, 12)
+        x = rectified(self.conv1, x)  # (B, 32, 26, 26)
+        x = rectified(self.conv2, x)  # (B, 64, 12, 12)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 9216), Keras's order; free in channels_last
         x = self.conv_dropout(x)
-        x = self.dense_dropout(F.relu(self.dense1(x), inplace=True))  # (B, 128)
+        x = self.dense_dropout(rectified(self.dense1, x))  # (B, 128)
         return self.dense2(x)
 
 

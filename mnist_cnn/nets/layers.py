@@ -6,6 +6,7 @@ Letters of the shapes: B images, C channels, H and W pixels, O channels out, P a
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
@@ -21,6 +22,16 @@ def check_sizes(net: nn.Module, *sizes: int) -> None:
     """
     if min(sizes) < 1:
         raise UserError(f"{type(net).__name__}: filters, units and classes must be at least 1")
+
+
+def rectified(layer: nn.Module, x: Tensor) -> Tensor:
+    """``relu(layer(x))``, written over the layer's output, which no gradient needs.
+
+    Big blocks of memory are what a CPU waits for. A hook may keep the output, to show activations,
+    and a full backward hook forbids to change it: then it is left as it is.
+    """
+    hooks = layer._forward_hooks or layer._backward_hooks or layer._backward_pre_hooks
+    return F.relu(layer(x), inplace=not hooks)
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_cnn.nets.describe import arguments
-from mnist_cnn.nets.layers import BatchNorm, check_sizes
+from mnist_cnn.nets.layers import BatchNorm, check_sizes, rectified
 
 
 class RecordCNN(nn.Module):
@@ -62,5 +62,10 @@ class Convolution(nn.Sequential):
             nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False),
             *([nn.MaxPool2d(2)] if pool else []),
             BatchNorm(outputs),
-            nn.ReLU(inplace=True),
         )
+
+    def forward(self, input: Tensor) -> Tensor:  # (B, C, H, W) → (B, O, P, Q)
+        *before, norm = self
+        for layer in before:
+            input = layer(input)
+        return rectified(norm, input)

@@ -17,6 +17,11 @@ from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 from mnist_cnn.errors import UserError
 from mnist_cnn.training.randomness import stream_key
 
+#: Of torch 2.7 on.
+is_exporting: Callable[[], bool] = getattr(
+    torch.compiler, "is_exporting", torch.compiler.is_compiling
+)
+
 
 class Batch:
     """A rank's share of a global batch, looked up in its data set when it is asked for.
@@ -117,8 +122,8 @@ def as_images(images: Tensor) -> Tensor:
     Raises:
         UserError: If they are neither bytes nor floats in [0, 1], of another shape, or no tensor.
     """
-    if torch.jit.is_tracing():  # as (B, 28, 28): a trace holds no comparisons
-        return images
+    if torch.jit.is_tracing() or is_exporting():  # which hold no comparisons
+        return images.squeeze(1) if images.dim() == 4 else images
     if not isinstance(images, Tensor):
         raise UserError(f"images must be a tensor, and are {type(images).__name__}")
     shape = tuple(images.shape)
