@@ -472,6 +472,14 @@ def test_a_flag_that_is_not_there_is_guessed(cli: Cli, flag: str, meant: str) ->
     mistake(cli("fit", flag), f"unrecognized arguments: {flag}; did you mean {meant}")
 
 
+@pytest.mark.parametrize("config", [["--config", "configs/fast.yaml"], ["-c=configs/fast.yaml"]])
+def test_a_flag_wins_over_a_configuration_after_it(cli: Cli, config: list[str]) -> None:
+    result = cli("fit", "--trainer.max_epochs", "99", "--ckpt_path=last", *config, "--print_config")
+    printed = yaml.safe_load(result.out)
+    assert (printed["trainer"]["max_epochs"], printed["ckpt_path"]) == (99, "last")
+    assert printed["model"]["net"]["class_path"] == "mnist_cnn.FastCNN"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "words"),

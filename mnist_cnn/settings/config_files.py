@@ -184,9 +184,28 @@ def named(arguments: Sequence[str]) -> list[str]:
     >>> named(["fit", "--config", "mine.yaml", "--trainer.logger", "false", "-c=no-such.yaml"])
     ['mine.yaml', 'no-such.yaml']
     """
+    return [find(name) for name in _apart(arguments)[0]]
+
+
+def first(arguments: Sequence[str]) -> list[str]:
+    """A command's arguments with the configurations first: what follows wins over what is before.
+
+    >>> first(["--trainer.max_epochs", "3", "--config", "mine.yaml"])
+    ['--config=mine.yaml', '--trainer.max_epochs', '3']
+    """
+    try:
+        files, others = _apart(arguments)
+    except argparse.ArgumentError:  # for the parser to say
+        return list(arguments)
+    return [*(f"--config={name}" for name in files), *others]
+
+
+def _apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The configurations that a command line names, and all else."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-c", "--config", action="append", default=[])
-    return [find(name.removeprefix("=")) for name in parser.parse_known_args(arguments)[0].config]
+    known, others = parser.parse_known_args(arguments)
+    return [name.removeprefix("=") for name in known.config], others
 
 
 def listed() -> Iterator[str]:

@@ -136,6 +136,12 @@ class ArgumentParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
+    def parse_args(self, args: Any = None, *more: Any, **kwargs: Any) -> Any:
+        """Parse; a flag wins over configurations wherever it stands, as in most programs."""
+        if self._subcommands_action is None and args is not None:  # a command's own arguments
+            args = config_files.first(args)
+        return super().parse_args(args, *more, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # a part of another parser, which handles it
             super().error(message, ex)
