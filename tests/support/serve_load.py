@@ -84,17 +84,23 @@ def write_questions(checkpoint: Path, path: Path) -> None:
 
     from mnist_cnn.checkpoints.classifier import load_classifier
     from mnist_cnn.data import MNISTDataModule
+    from mnist_cnn.use.classifier import Probabilities
 
     data = MNISTDataModule(str(ROOT / "data"))
     data.prepare_data()
     data.setup()
     images = data.test_set.images[:NUM_QUESTIONS]
-    model, _ = load_classifier(checkpoint)
+    probabilities = Probabilities(load_classifier(checkpoint)[0])
     with torch.inference_mode():
-        confidences, digits = model(images).softmax(dim=1).max(dim=1)
+        once = probabilities.over_shifts(images, 0)
+        confidences, digits = probabilities(images).max(dim=1)
+    answers = zip(
+        digits.tolist(), once.max(dim=1).values.tolist(), confidences.tolist(), strict=True
+    )
     lines = [
-        f"{{body='{json.dumps({'pixels': image.tolist()})}', digit={digit}, confidence={p:.6f}}},"
-        for image, digit, p in zip(images, digits.tolist(), confidences.tolist(), strict=True)
+        f"{{body='{json.dumps({'pixels': image.tolist()})}', "
+        f"digit={digit}, once={p:.6f}, over_shifts={q:.6f}}},"
+        for image, (digit, p, q) in zip(images, answers, strict=True)
     ]
     path.write_text("\n".join(["return {", *lines, "}"]) + "\n")
 
