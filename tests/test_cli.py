@@ -482,7 +482,7 @@ def test_a_flag_wins_over_a_configuration_after_it(cli: Cli, config: list[str]) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "line"),
     [
         ("--data.batch_size=1.5", "--data.batch_size 1.5: expected a whole number"),
         ("--trainer.max_epochs=", "--trainer.max_epochs '': expected a whole number or null"),
@@ -502,20 +502,54 @@ def test_a_flag_wins_over_a_configuration_after_it(cli: Cli, config: list[str]) 
         ),
         (
             "--model.lr_scheduler=StepLR",
-            "torch.optim.lr_scheduler.StepLR needs --model.lr_scheduler.step_size",
+            "--model.lr_scheduler: torch.optim.lr_scheduler.StepLR needs "
+            "--model.lr_scheduler.step_size",
+        ),
+        (
+            "--model.lr_scheduler=StepLR --model.lr_scheduler.step_size=x",
+            "--model.lr_scheduler.step_size x: expected a whole number",
         ),
         (
             "--trainer.callbacks+=EarlyStoping",
             "--trainer.callbacks EarlyStoping: there is no such class; did you mean EarlyStopping?",
         ),
-        ("--model.net=no.Net", "--model.net no.Net: No module named 'no'"),
-        ("--trainer.logger=mnist_cnn.KerasCNN", "--trainer.logger: expected a subclass of Logger"),
+        (
+            "--trainer.callbacks+=EarlyStopping --trainer.callbacks.patience=x",
+            "--trainer.callbacks.patience x: expected a whole number",
+        ),
+        (
+            "--model.augment=RandomAffine --model.augment.degrees=x",
+            "--model.augment.degrees x: expected a number",
+        ),
+        (
+            "--model.lr_scheduler=torch.optim.lr_scheduler.StepLr",
+            "--model.lr_scheduler torch.optim.lr_scheduler.StepLr: module "
+            "'torch.optim.lr_scheduler' has no attribute 'StepLr'; did you mean "
+            "torch.optim.lr_scheduler.StepLR?",
+        ),
+        (
+            "--trainer.logger=mnist_cnn.KerasCNN",
+            "--trainer.logger mnist_cnn.KerasCNN: expected a subclass of Logger, a list, true, "
+            "false or null",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_setting_is_said_in_plain_words(
-    cli: Cli, flags: str, words: str
+    cli: Cli, flags: str, line: str
 ) -> None:
-    mistake(cli("fit", *flags.split()), words)
+    result = cli("fit", *flags.split())
+    mistake(result, line)
+    assert f"error: {line}\n" in result.err
+
+
+@pytest.mark.slow
+def test_the_class_within_another_is_the_one_that_is_wrong(cli: Cli, tmp_path: Path) -> None:
+    ours = Path("configs/pictures.yaml").read_text()
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(ours.replace("degrees: 12", "degres: 12"))
+    mistake(cli("fit", "--config", mine), "RandomAffine has no setting degres", "mean degrees?")
+    mine.write_text(ours.replace("decay: 0.998", "decay: x"))
+    mistake(cli("fit", "--config", mine), "callbacks.decay x: expected a number", f"({mine}, line")
 
 
 def test_an_optimizer_that_refuses_its_settings_is_the_user_s(cli: Cli) -> None:

@@ -139,6 +139,20 @@ def test_its_gradient_can_be_differentiated() -> None:
     )
     gradient.square().sum().backward()
     assert x.grad is not None
+    x.requires_grad_(False)  # and one on that of the biases alone
+    some = conv_max_pool(x, weight, bias).square().sum()
+    (gradient,) = torch.autograd.grad(some, bias, create_graph=True)
+    torch.testing.assert_close(gradient, 2 * conv_max_pool(x, weight, bias).sum(dim=(0, 2, 3)))
+
+
+def test_a_hook_of_a_weight_runs_once_in_a_gradient_that_is_differentiated() -> None:
+    found: list[Tensor] = []
+    for function in (conv_max_pool, lambda *a: F.max_pool2d(F.conv2d(*a), 2)):
+        x, weight, bias = inputs()
+        weight.register_hook(lambda gradient: 2 * gradient)
+        some = function(x, weight, bias).square().sum()
+        found += torch.autograd.grad(some, weight, create_graph=True)
+    torch.testing.assert_close(*found)
 
 
 def test_gradients_of_each_example_by_torch_func() -> None:

@@ -18,13 +18,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from mnist_cnn.digits.components import Component, Ink, Mask, bounds, encloses
+from mnist_cnn.digits.components import Component, Ink, Mask, bounds
 from mnist_cnn.digits.view import Box
 
 # What can be a digit, beside the component that is most like one.
 PEER_HEIGHTS = (0.5, 2.0)  # of its height: numbers are written in one size
 PEER_BORDER = 0.5  # of a side of the picture that it covers, at most
 PEER_SCORE = 0.1  # of its score, at least
+RING_SPACE = 0.1  # of a ring's sides, its stroke and the space to a digit in it, at least
 
 # What belongs to a digit beside it: a digit may be broken, or a 5 lack a joint.
 FRAGMENT_AREA = 0.04  # of the digit's, at least; less is a speck
@@ -103,7 +104,7 @@ def pieces(ink: Ink) -> list[Piece]:
     """What can be digits, each with the fragments beside it."""
     alike = peers(ink)
     # What is around a digit, a circle say, is none.
-    digits = [peer for peer in alike if not any(encloses(peer, other) for other in alike)]
+    digits = [peer for peer in alike if not any(_surrounds(peer, other) for other in alike)]
     groups: list[list[Component]] = []
     for digit in sorted(digits, key=lambda component: component.box[0].start):
         above = [group for group in groups if any(_stacked(other, digit) for other in group)]
@@ -201,7 +202,15 @@ def _is_fragment(component: Component, digit: Component) -> bool:
         and component.score >= FRAGMENT_SCORE * digit.score
         and component.at_border <= digit.at_border
         and _gap(component, digit) <= FRAGMENT_GAP * digit.extent
-        and not encloses(component, digit)
+        and not _surrounds(component, digit)
+    )
+
+
+def _surrounds(ring: Component, digit: Component) -> bool:
+    """Whether there is space between a digit and a component on all four sides."""
+    pairs = zip(ring.box, digit.box, strict=True)
+    return all(
+        min(b.start - a.start, a.stop - b.stop) >= RING_SPACE * (a.stop - a.start) for a, b in pairs
     )
 
 

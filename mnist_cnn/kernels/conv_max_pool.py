@@ -107,8 +107,10 @@ def _differentiable(
     x: Tensor, weight: Tensor, grad: Tensor, needed: Sequence[bool]
 ) -> tuple[Tensor | None, ...]:
     """The gradients of x, weight and bias that are needed, by torch's own backward pass."""
+    x, weight = x.view_as(x), weight.view_as(weight)  # without the hooks of the user's
     inputs = [tensor for tensor, need in zip((x, weight), needed, strict=False) if need]
-    found = iter(torch.autograd.grad(_plain(x, weight), inputs, grad, create_graph=True))
+    pooled = _plain(x, weight)
+    found = iter(torch.autograd.grad(pooled, inputs, grad, create_graph=True) if inputs else ())
     x_grad, weight_grad = (next(found) if need else None for need in needed[:2])
     return x_grad, weight_grad, grad.sum(dim=(0, 2, 3)) if needed[2] else None
 

@@ -27,8 +27,8 @@ def check_sizes(net: nn.Module, *sizes: int) -> None:
 def rectified(layer: nn.Module, x: Tensor) -> Tensor:
     """``relu(layer(x))``, written over the layer's output, which no gradient needs.
 
-    Big blocks of memory are what a CPU waits for. A hook may keep the output, to show activations,
-    and a full backward hook forbids to change it: then it is left as it is.
+    Big blocks are what a CPU waits for. A hook of the layer's may keep the output, to show
+    activations, and a full backward hook forbids to change it: then it is left as it is.
     """
     hooks = layer._forward_hooks or layer._backward_hooks or layer._backward_pre_hooks
     return F.relu(layer(x), inplace=not hooks)

@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from mnist_cnn.errors import usage_error
 from mnist_cnn.nets import NETS
 from mnist_cnn.settings import config_files
-from mnist_cnn.settings.plain_words import REFUSED, class_not_there, in_plain_words
+from mnist_cnn.settings.plain_words import NO_SUCH_CLASS, NOT_IMPORTED, REFUSED, in_plain_words
 from mnist_cnn.training.augment import Augmentation
 
 #: By setting, those that are named without their module: the package's, or all of a kind.
@@ -36,6 +36,8 @@ CLASSES: dict[str, tuple[type, ...]] = {
 CALLED = dict.fromkeys(("lr", "learning_rate"), "--model.optimizer.lr") | dict.fromkeys(
     ("epochs", "num_epochs", "n_epochs"), "--trainer.max_epochs"
 )
+#: How plain messages quote a class that is not there.
+NOT_THERE = re.compile(rf"--(\S+) ([\w.]+): (?:{NO_SUCH_CLASS}|{NOT_IMPORTED.pattern})")
 #: How jsonargparse's messages quote a setting.
 QUOTED = re.compile(r"Parser key \"([\w.]+)\"|does not accept option '([\w.]+)'")
 
@@ -66,16 +68,15 @@ def listing(arguments: Sequence[str]) -> str | None:
 
 
 def meant(message: str) -> str:
-    """What to add to a message of jsonargparse's about a class that is not there.
+    """What to add to a plain message about a class that is not there.
 
-    >>> meant('Parser key "model.optimizer": Expected a dot import path string: Adm')
+    >>> meant("--model.optimizer Adm: there is no such class")
     '; did you mean Adam?'
     """
-    if not (class_path := class_not_there(message)):
+    if not (found := NOT_THERE.match(message)):
         return ""
+    setting, class_path = found.groups()
     module, _, name = class_path.rpartition(".")
-    key = re.search(r'Parser key "([\w.]+)"', message)
-    setting = key[1] if key else ""
     there = {other.lower(): other for other in names(setting)}
     if module in sys.modules:
         classes = [n for n, value in vars(sys.modules[module]).items() if isinstance(value, type)]
@@ -149,9 +150,9 @@ class ArgumentParser(LightningArgumentParser):
             raise ex
         parser = getattr(ex, "subcommand_parser", None) or self
         flags = (f for a in parser._actions for f in a.option_strings if not f.endswith("+"))
-        more = meant(message) + flag_meant(message, flags) + where(message, sys.argv)
-        program = parser.prog.replace(" [options]", "")
-        usage_error(program, in_plain_words(message) + more)
+        plain = in_plain_words(message)
+        more = meant(plain) + flag_meant(message, flags) + where(message, sys.argv)
+        usage_error(parser.prog.replace(" [options]", ""), plain + more)
 
 
 def debugging() -> bool:

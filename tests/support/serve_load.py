@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        questions = Path(folder) / "questions.lua"
+        questions = {name: Path(folder) / f"{name}.lua" for name in SERVERS}
         write_questions(args.checkpoint, questions)
         with running(args.checkpoint) as urls:
             for round_number in range(1 + args.rounds):
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     for name, url in urls.items():
                         seconds = args.seconds if round_number else 1  # the first is to warm up
                         row = {"server": name, "connections": connections, "round": round_number}
-                        row |= measure(url, connections, seconds, questions)
+                        row |= measure(url, connections, seconds, questions[name])
                         rows += [row] if round_number else []
                         print(row, flush=True)
     names = ("fastapi", "uvicorn")
@@ -78,13 +78,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(table(record))
 
 
-def write_questions(checkpoint: Path, path: Path) -> None:
-    """Write requests and the answers that they must get, as a table of Lua's."""
+def write_questions(checkpoint: Path, paths: dict[str, Path]) -> None:
+    """Write requests and the answers that each server must give, as tables of Lua's."""
     import torch
 
     from mnist_cnn.checkpoints.classifier import load_classifier
     from mnist_cnn.data import MNISTDataModule
     from mnist_cnn.use.classifier import Probabilities
+    from mnist_cnn.use.reading import PLAIN
 
     data = MNISTDataModule(str(ROOT / "data"))
     data.prepare_data()
@@ -92,17 +93,16 @@ def write_questions(checkpoint: Path, path: Path) -> None:
     images = data.test_set.images[:NUM_QUESTIONS]
     probabilities = Probabilities(load_classifier(checkpoint)[0])
     with torch.inference_mode():
-        once = probabilities.over_shifts(images, 0)
+        first = probabilities.over_shifts(images, 0).max(dim=1).values
         confidences, digits = probabilities(images).max(dim=1)
-    answers = zip(
-        digits.tolist(), once.max(dim=1).values.tolist(), confidences.tolist(), strict=True
-    )
-    lines = [
-        f"{{body='{json.dumps({'pixels': image.tolist()})}', "
-        f"digit={digit}, once={p:.6f}, over_shifts={q:.6f}}},"
-        for image, (digit, p, q) in zip(images, answers, strict=True)
-    ]
-    path.write_text("\n".join(["return {", *lines, "}"]) + "\n")
+    for name, path in paths.items():
+        answers = first.where(first >= PLAIN, confidences) if name == "serve" else confidences
+        rows = zip(images.tolist(), digits.tolist(), answers.tolist(), strict=True)
+        lines = [
+            f"{{body='{json.dumps({'pixels': image})}', digit={digit}, confidence={p:.6f}}},"
+            for image, digit, p in rows
+        ]
+        path.write_text("\n".join(["return {", *lines, "}"]) + "\n")
 
 
 @contextmanager
