@@ -127,6 +127,12 @@ def test_digits_that_touch_are_two(reader: Reader, ink: dict[int, Image.Image]) 
         assert read(reader, written(ink, places, (300, 200))[0]).number == f"{left}{right}"
 
 
+def test_a_ring_around_a_digit_is_none(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    picture, _ = written(ink, [(7, (60, 60))], (220, 220), times=5)
+    ImageDraw.Draw(picture).ellipse((20, 25, 200, 205), outline=0, width=4)
+    assert read(reader, picture).number == "7"
+
+
 @pytest.mark.slow
 def test_most_pairs_that_touch_are_two(reader: Reader, ink: dict[int, Image.Image]) -> None:
     """Also where the joint has more ink than a place near it: 85 of 100."""

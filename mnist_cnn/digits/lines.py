@@ -25,7 +25,7 @@ from mnist_cnn.digits.view import Box
 PEER_HEIGHTS = (0.5, 2.0)  # of its height: numbers are written in one size
 PEER_BORDER = 0.5  # of a side of the picture that it covers, at most
 PEER_SCORE = 0.1  # of its score, at least
-RING_SPACE = 0.1  # of a ring's sides, its stroke and the space to a digit in it, at least
+RING_SPACE = 0.05  # of a ring's sides, its stroke and the space to a digit in it, at least
 
 # What belongs to a digit beside it: a digit may be broken, or a 5 lack a joint.
 FRAGMENT_AREA = 0.04  # of the digit's, at least; less is a speck
