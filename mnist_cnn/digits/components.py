@@ -48,6 +48,7 @@ class Component(NamedTuple):
 
     @property
     def edges(self) -> Box:
+        """The same box as left, top, right, bottom."""
         rows, columns = self.box
         return columns.start, rows.start, columns.stop, rows.stop
 

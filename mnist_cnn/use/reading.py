@@ -128,8 +128,10 @@ class Reader(nn.Module):
             return pictures
         classes = self.classify(self._images([digit.candidate for digit in unsure]))
         answers = iter(classes.float().tolist())
-        look = lambda digit: digit._replace(probabilities=next(answers))  # noqa: E731
-        return [[d if d.confidence >= PLAIN else look(d) for d in digits] for digits in pictures]
+        return [
+            [d._replace(probabilities=next(answers)) if d.confidence < PLAIN else d for d in digits]
+            for digits in pictures
+        ]
 
     def _images(self, candidates: list[Candidate]) -> Tensor:  # (N, 28, 28) uint8
         return torch.from_numpy(np.stack([each.image for each in candidates])).to(self.device)
