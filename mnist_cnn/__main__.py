@@ -123,6 +123,8 @@ COMMANDS = {
     "predict": "mnist_cnn.use.predict",  # of pictures
     "serve": "mnist_cnn.serve",
 }
+#: What others call some of them.
+CALLED = {"train": "fit", "evaluate": "test", "eval": "test"}
 
 
 def run(arguments: list[str]) -> None:
@@ -130,9 +132,13 @@ def run(arguments: list[str]) -> None:
     command, *rest = arguments or [""]
     known = list(dict.fromkeys([*LIGHTNINGS, *COMMANDS]))  # both have predict
     if command not in known and not command.startswith("-"):
-        near = difflib.get_close_matches(command, known, n=1)
+        near = difflib.get_close_matches(command, [*known, *CALLED], n=1)
         wrong = f"there is no command {command}" if command else "no command is given"
-        better = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(known)}"
+        better = (
+            f"did you mean {CALLED.get(near[0], near[0])}?"
+            if near
+            else f"the commands are {', '.join(known)}"
+        )
         usage_error("mnist-cnn", f"{wrong}; {better}")
     if command in COMMANDS:
         module = import_module(COMMANDS[command])

@@ -196,6 +196,8 @@ def mistake(result: Result, *words: str) -> None:
         (("fit", "--trainer.callbacks+=ModelSumary"), ("did you mean ModelSummary?",)),
         (("nosuch",), ("nosuch", "fit", "export-keras")),
         (("exprot",), ("did you mean export?",)),
+        (("train",), ("did you mean fit?",)),
+        (("fit", "--config=cnn.yml"), ("--config cnn.yml: No such file", "did you mean cnn.yaml?")),
         ((), ("no command", "fit", "configs")),
         (("export", "--out=x"), ("--format",)),
         (("export", "--format=nope", "--out=x"), ("nope", "onnx")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import inspect
 from collections.abc import Iterator, Sequence
 from enum import Enum
@@ -38,7 +39,7 @@ class ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, namespace: Any, value: Any, *more: Any) -> None:
         """Read a configuration over what is there."""
         path = find(value)
-        if Path(path).is_file():
+        if Path(path).is_file() or path.endswith((".yaml", ".yml")):  # else it may be YAML itself
             read(path)  # its errors name the file; those of the parser do not
         super().__call__(parser, namespace, path, *more)
         Afresh.configured.update(_class_names(namespace.as_dict()))
@@ -140,7 +141,10 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"--config {path}: {error.strerror}") from error
+        carried = [file.name for file in FOLDER.glob("*.yaml")]
+        near = difflib.get_close_matches(Path(path).name, carried, n=1, cutoff=0.75)
+        more = f"; did you mean {near[0]}?" if near else ""
+        raise UserError(f"--config {path}: {error.strerror}{more}") from error
     except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
         raise UserError(f"--config {path}: is not a text file in UTF-8") from error
     except yaml.MarkedYAMLError as error:
