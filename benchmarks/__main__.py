@@ -21,7 +21,7 @@ from benchmarks import trainings
 from benchmarks.programs import ROOT, warm_up
 from benchmarks.records import Record, machine, our_versions, write_record
 
-TRAININGS = ("epoch", "accuracy", "compare_keras", "gpu")
+TRAININGS = ("epoch", "accuracy", "precision", "compare_keras", "gpu")
 OTHERS = ("scaling", "startup", "device_counts", "pictures")
 BENCHMARKS = {name: import_module(f"benchmarks.{name}") for name in (*TRAININGS, *OTHERS)}
 #: The options that several benchmarks have; the ``OPTIONS`` of each say which, with its defaults.
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, module in BENCHMARKS.items():
         text = module.__doc__ or ""
         if name in TRAININGS:
-            text += trainings.__doc__ or ""
+            text += "\n" + (trainings.__doc__ or "")
         command = commands.add_parser(
             name, help=text.partition("\n")[0], description=text, formatter_class=as_written
         )

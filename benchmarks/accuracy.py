@@ -1,10 +1,9 @@
 """Test accuracy after the last epoch, over seeds, and seconds of training.
 
     python -m benchmarks accuracy                  # fast.yaml beside the public record net
-    python -m benchmarks accuracy --peers cnn cnn+bf16 --seeds 5 --record precision.json
     python -m benchmarks accuracy --peers record --ensembles --seeds 3 --record record.json
 
-On two cores twenty seeds of the first take a quarter of an hour, the others an hour or less.
+On two cores twenty seeds of the first take a quarter of an hour, the second an hour.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whole trainings over seeds, this project's and its peers': what four benchmarks measure.
+"""Whole trainings over seeds, this project's and its peers': what five benchmarks measure.
 
 Each seed trains each once, in a process of its own, and they take turns in being the first. Names,
 each with flags of the program's own behind it where they are wanted (``"cnn --data.chunks=4"``):

@@ -1,4 +1,4 @@
-"""conv_max_pool is a convolution and a max-pooling, forwards and backwards."""
+"""relu_conv_max_pool is rectifier, convolution and max-pooling, forwards and backwards."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mnist_cnn import KerasCNN
-from mnist_cnn.kernels import conv_max_pool as sparse
-from mnist_cnn.kernels.conv_max_pool import conv_max_pool
+from mnist_cnn.kernels import numba_cache
+from mnist_cnn.kernels.conv_max_pool import relu_conv_max_pool
 from mnist_cnn.kernels.numba_cache import compiled_loops
 
 Inputs = tuple[Tensor, Tensor, Tensor]
@@ -29,11 +29,11 @@ def inputs(
 
 
 def stock(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.max_pool2d(F.conv2d(x, weight, bias), 2)
+    return F.max_pool2d(F.conv2d(F.relu(x), weight, bias), 2)
 
 
 def is_sparse(y: Tensor) -> bool:
-    return "ConvMaxPool" in type(y.grad_fn).__name__
+    return "ReLUConvMaxPool" in type(y.grad_fn).__name__
 
 
 @pytest.mark.parametrize(
@@ -59,10 +59,10 @@ def test_it_is_the_stock_function_and_gradient(
         for leaf in leaves
     )
     gradients = []
-    for function in (conv_max_pool, stock):
+    for function in (relu_conv_max_pool, stock):
         arguments = [leaf.clone().requires_grad_() for leaf in (x, weight, bias)]
         pooled = function(*arguments)
-        assert is_sparse(pooled) == (function is conv_max_pool)
+        assert is_sparse(pooled) == (function is relu_conv_max_pool)
         generator = torch.Generator().manual_seed(1)
         given = torch.randn(pooled.shape, generator=generator).double()
         given *= torch.rand(pooled.shape, generator=generator) >= share_of_zeros
@@ -72,13 +72,31 @@ def test_it_is_the_stock_function_and_gradient(
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
 
 
+def test_in_place_it_rectifies_its_input_and_is_the_same() -> None:
+    x, weight, bias = inputs()
+    found = []
+    for inplace in (False, True):
+        before = 1 * x  # as a layer would have made it
+        pooled = relu_conv_max_pool(before, weight, bias, inplace=inplace)
+        assert before.ge(0).all() == inplace
+        found.append([pooled, *torch.autograd.grad(pooled.sin().sum(), (x, weight, bias))])
+    assert all(map(torch.equal, *found))
+
+
+def test_what_needs_its_output_as_it_was_says_so() -> None:
+    x, weight, bias = inputs()
+    pooled = relu_conv_max_pool(x.tanh(), weight, bias, inplace=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        pooled.sum().backward()
+
+
 def test_a_numerical_gradient_agrees() -> None:
-    assert torch.autograd.gradcheck(conv_max_pool, inputs(batch=2, filters=2, pixels=7))
+    assert torch.autograd.gradcheck(relu_conv_max_pool, inputs(batch=2, filters=2, pixels=7))
 
 
 def test_an_input_that_needs_no_gradient_gets_none() -> None:
     x, weight, bias = inputs()
-    pooled = conv_max_pool(x.detach(), weight, bias)
+    pooled = relu_conv_max_pool(x.detach(), weight, bias)
     pooled.sum().backward()
     assert is_sparse(pooled)
     for ours, plain in zip(
@@ -92,7 +110,7 @@ def test_an_input_that_needs_no_gradient_gets_none() -> None:
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_gradient_that_is_no_number_is_seen(bad: float) -> None:
     x, weight, bias = inputs()
-    pooled = conv_max_pool(x, weight, bias)
+    pooled = relu_conv_max_pool(x, weight, bias)
     given = torch.zeros_like(pooled)
     given[2, 1, 0, 0] = bad
     pooled.backward(given)
@@ -109,7 +127,7 @@ def test_the_sums_do_not_depend_on_the_threads() -> None:
             torch.set_num_threads(torch_threads)
             leaves = [leaf.detach().float().requires_grad_() for leaf in inputs(batch=64)]
             torch.manual_seed(0)
-            pooled = conv_max_pool(*leaves)
+            pooled = relu_conv_max_pool(*leaves)
             given = torch.randn_like(pooled) * (torch.rand_like(pooled) < 0.2)
             gradients.append(torch.autograd.grad(pooled, leaves[:2], given))
     finally:
@@ -121,33 +139,33 @@ def test_the_sums_do_not_depend_on_the_threads() -> None:
 def test_it_is_stock_where_the_sparse_pass_is_not_for() -> None:
     x, weight, bias = (leaf.detach().float().requires_grad_() for leaf in inputs())
     with torch.no_grad():
-        assert conv_max_pool(x, weight, bias).grad_fn is None
+        assert relu_conv_max_pool(x, weight, bias).grad_fn is None
     with torch.autocast("cpu", torch.bfloat16):
-        assert not is_sparse(conv_max_pool(x, weight, bias))
-    assert not is_sparse(conv_max_pool(x.bfloat16(), weight.bfloat16(), bias.bfloat16()))
-    traced = torch.jit.trace(conv_max_pool, (x, weight, bias))
+        assert not is_sparse(relu_conv_max_pool(x, weight, bias))
+    assert not is_sparse(relu_conv_max_pool(x.bfloat16(), weight.bfloat16(), bias.bfloat16()))
+    traced = torch.jit.trace(relu_conv_max_pool, (x, weight, bias))
     assert "max_pool2d" in str(traced.graph)
 
 
 def test_its_gradient_can_be_differentiated() -> None:
-    assert is_sparse(conv_max_pool(*inputs()))
-    assert torch.autograd.gradgradcheck(conv_max_pool, inputs(batch=2, channels=2, filters=2))
+    assert is_sparse(relu_conv_max_pool(*inputs()))
+    assert torch.autograd.gradgradcheck(relu_conv_max_pool, inputs(batch=2, channels=2, filters=2))
     x, weight, bias = inputs(batch=2)
     weight.requires_grad_(False)  # a penalty on the gradient of an image
     (gradient,) = torch.autograd.grad(
-        conv_max_pool(x, weight, bias).sin().sum(), x, create_graph=True
+        relu_conv_max_pool(x, weight, bias).sin().sum(), x, create_graph=True
     )
     gradient.square().sum().backward()
     assert x.grad is not None
     x.requires_grad_(False)  # and one on that of the biases alone
-    some = conv_max_pool(x, weight, bias).square().sum()
+    some = relu_conv_max_pool(x, weight, bias).square().sum()
     (gradient,) = torch.autograd.grad(some, bias, create_graph=True)
-    torch.testing.assert_close(gradient, 2 * conv_max_pool(x, weight, bias).sum(dim=(0, 2, 3)))
+    torch.testing.assert_close(gradient, 2 * relu_conv_max_pool(x, weight, bias).sum(dim=(0, 2, 3)))
 
 
 def test_a_hook_of_a_weight_runs_once_in_a_gradient_that_is_differentiated() -> None:
     found: list[Tensor] = []
-    for function in (conv_max_pool, lambda *a: F.max_pool2d(F.conv2d(*a), 2)):
+    for function in (relu_conv_max_pool, stock):
         x, weight, bias = inputs()
         weight.register_hook(lambda gradient: 2 * gradient)
         some = function(x, weight, bias).square().sum()
@@ -159,7 +177,7 @@ def test_gradients_of_each_example_by_torch_func() -> None:
     x, weight, bias = inputs()
 
     def loss(weight: Tensor, example: Tensor) -> Tensor:
-        return conv_max_pool(example[None], weight, bias).square().sum()
+        return relu_conv_max_pool(example[None], weight, bias).square().sum()
 
     each = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(weight.detach(), x.detach())
     for gradient, example in zip(each, x.detach(), strict=True):
@@ -172,7 +190,7 @@ def test_without_numba_the_net_is_the_stock_one(monkeypatch: pytest.MonkeyPatch)
     losses = []
     for there in (True, False):
         loops = compiled_loops() if there else None
-        monkeypatch.setattr(sparse, "compiled_loops", lambda loops=loops: loops)
+        monkeypatch.setattr(numba_cache, "compiled_loops", lambda loops=loops: loops)
         net.zero_grad()
         net(images).square().sum().backward()
         losses.append([p.grad for p in net.parameters()])
@@ -200,7 +218,7 @@ def test_it_is_part_of_the_keras_net() -> None:
     class Spy(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             node = x.grad_fn
-            while node is not None and "ConvMaxPool" not in type(node).__name__:
+            while node is not None and "ReLUConvMaxPool" not in type(node).__name__:
                 node = node.next_functions[0][0] if node.next_functions else None
             seen.append(node is not None)
             return x

@@ -212,6 +212,22 @@ def test_a_layer_that_does_not_fit_is_a_line() -> None:
             SequentialCNN([layer])
 
 
+@pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bf16"])
+@pytest.mark.parametrize("make", [KerasCNN, FastCNN])
+def test_hooks_of_one_layer_keep_what_it_takes(make: type[nn.Module], bf16: bool) -> None:
+    x = torch.rand(4, 1, 28, 28)
+    for name in dict(make().named_children()):
+        kept: list[Tensor] = []
+        net = make()
+        layer = net.get_submodule(name)
+        layer.register_forward_pre_hook(lambda _, x, to=kept: to.extend((x[0], x[0].clone())))
+        layer.register_full_backward_hook(lambda *a, to=kept: to.append(a[2][0]))
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            net(x).sum().backward()
+        assert torch.equal(kept[0], kept[1]), name
+        assert len(kept) == 3, name
+
+
 @pytest.mark.parametrize("make", [KerasCNN, FastCNN, RecordCNN])
 def test_hooks_keep_what_a_layer_gave_and_its_gradient(make: type[nn.Module]) -> None:
     """Also where what follows is written over a layer's output."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
+from mnist_cnn.kernels import numba_cache
+from mnist_cnn.kernels.numba_cache import compiled_loops
 from mnist_cnn.training.randomness import (
     Dropout,
     keyed_dropout,
@@ -100,6 +104,24 @@ def test_bfloat16_is_scaled_without_bias() -> None:
         y = layer(torch.full((4, 100), 3.0, dtype=torch.bfloat16))
     assert y.dtype == torch.bfloat16
     assert set(y.unique().tolist()) == {0.0, 4.0}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_the_compiled_loop_drops_the_same(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compiled_loops()
+    layer = Dropout(0.25)
+    for shape in ((5, 13), (3, 4, 6), (2, 8), (0, 13)):  # 13 bytes: not a multiple of 8
+        x = torch.linspace(-2, 2, math.prod(shape))
+        for key in (0, 5, -1, 2**63 - 1, -(2**63)):
+            dropped = []
+            for loops in (compiled_loops(), None):
+                monkeypatch.setattr(numba_cache, "compiled_loops", lambda loops=loops: loops)
+                with keyed_dropout(layer, torch.tensor([key]), first_row=7):
+                    dropped.append(layer(x.view(shape).to(dtype)))
+            assert torch.equal(*dropped)
+            assert dropped[0].dtype == dtype
 
 
 def test_outside_of_training_it_is_nn_dropout() -> None:

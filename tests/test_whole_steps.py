@@ -38,7 +38,7 @@ ADAM = partial(torch.optim.Adam, lr=0.004, fused=True)  # takes its learning rat
 def tape(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "_Recording", TapedRecording)
     # Loops that numba compiles are not torch's operations, of which alone the tape knows.
-    monkeypatch.setattr("mnist_cnn.kernels.conv_max_pool.compiled_loops", lambda: None)
+    monkeypatch.setattr("mnist_cnn.kernels.numba_cache.compiled_loops", lambda: None)
     monkeypatch.setattr("mnist_cnn.training.adadelta.compiled_loops", lambda: None)
 
 

@@ -7,6 +7,9 @@ from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 
+import torch
+from torch import Tensor
+
 
 @cache
 def compiled_loops() -> ModuleType | None:
@@ -19,3 +22,13 @@ def compiled_loops() -> ModuleType | None:
         warnings.warn(f"training will be slow, since numba does not work: {error}", stacklevel=2)
         return None
     return numba_loops
+
+
+def loops_for(x: Tensor) -> ModuleType | None:
+    """`compiled_loops`, where `x` is on a CPU, and what is done with it is done now.
+
+    Where a program is traced or compiled, or within the transforms of `torch.func`, it is not.
+    """
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    transformed = torch._C._are_functorch_transforms_active()  # which no public function says
+    return None if x.device.type != "cpu" or traced or transformed else compiled_loops()

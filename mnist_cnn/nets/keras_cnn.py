@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mnist_cnn.nets.describe import arguments
-from mnist_cnn.nets.layers import ConvMaxPool, check_sizes, rectified
+from mnist_cnn.nets.layers import ReLUConvMaxPool, check_sizes, has_hooks, rectified
 from mnist_cnn.training.randomness import Dropout
 
 
@@ -18,8 +18,8 @@ class KerasCNN(nn.Module):
     The same function, initialisation and order of weights as the Keras model, 1,199,882 weights
     with the defaults. Three things are written differently and compute the same: the second ReLU
     comes after the pooling, where it has a quarter of the work (both are monotonic, so they
-    commute), dropout comes after flattening, where each image is contiguous, and the gradient of
-    the second convolution leaves out the zeros (see
+    commute), dropout comes after flattening, where each image is contiguous, and the second
+    convolution rectifies its input itself, and its gradient leaves out the zeros (see
     `mnist_cnn.kernels.conv_max_pool`).
 
     Args:
@@ -48,7 +48,7 @@ class KerasCNN(nn.Module):
         self.hparams = arguments(locals())
         check_sizes(self, *filters, hidden, num_classes)
         self.conv1 = nn.Conv2d(1, filters[0], kernel_size=3)
-        self.conv2 = ConvMaxPool(filters[0], filters[1], kernel_size=3)
+        self.conv2 = ReLUConvMaxPool(filters[0], filters[1], kernel_size=3)
         self.conv_dropout = Dropout(conv_dropout)
         self.dense1 = nn.Linear(filters[1] * 12 * 12, hidden)
         self.dense_dropout = Dropout(dense_dropout)
@@ -56,8 +56,8 @@ class KerasCNN(nn.Module):
         self.apply(keras_init)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
-        x = rectified(self.conv1, x)  # (B, 32, 26, 26)
-        x = rectified(self.conv2, x)  # (B, 64, 12, 12)
+        x = self.conv1(x)  # (B, 32, 26, 26)
+        x = rectified(self.conv2, x, inplace=not has_hooks(self.conv1))  # (B, 64, 12, 12)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 9216), Keras's order; free in channels_last
         x = self.conv_dropout(x)
         x = self.dense_dropout(rectified(self.dense1, x))  # (B, 128)

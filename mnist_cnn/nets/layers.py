@@ -5,6 +5,8 @@ Letters of the shapes: B images, C channels, H and W pixels, O channels out, P a
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
@@ -12,6 +14,7 @@ from torch.distributed.nn.functional import all_reduce
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.kernels import conv_max_pool as kernels
+from mnist_cnn.training.randomness import dropout_layers, dropout_mask
 
 
 def check_sizes(net: nn.Module, *sizes: int) -> None:
@@ -24,14 +27,21 @@ def check_sizes(net: nn.Module, *sizes: int) -> None:
         raise UserError(f"{type(net).__name__}: filters, units and classes must be at least 1")
 
 
-def rectified(layer: nn.Module, x: Tensor) -> Tensor:
-    """``relu(layer(x))``, written over the layer's output, which no gradient needs.
+def rectified(layer: nn.Module, x: Tensor, **settings: Any) -> Tensor:
+    """``relu(layer(x, **settings))``, written over the output, which no gradient needs.
 
-    Big blocks are what a CPU waits for. A hook of the layer's may keep the output, to show
-    activations, and a full backward hook forbids to change it: then it is left as it is.
+    Big blocks are what a CPU waits for.
     """
-    hooks = layer._forward_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    return F.relu(layer(x), inplace=not hooks)
+    return F.relu(layer(x, **settings), inplace=not has_hooks(layer))
+
+
+def has_hooks(layer: nn.Module) -> bool:
+    """Whether what a layer takes and gives must stay as it is.
+
+    A hook may keep it, to show activations, and a full backward hook forbids to change it.
+    """
+    hooks = layer._forward_pre_hooks, layer._forward_hooks
+    return any((*hooks, layer._backward_pre_hooks, layer._backward_hooks))
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -65,8 +75,8 @@ class BatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
 
 
-class ConvMaxPool(nn.Conv2d):
-    """Convolution and 2×2 max-pooling, whose gradient leaves out zeros: `kernels.conv_max_pool`.
+class ReLUConvMaxPool(nn.Conv2d):
+    """Rectifier, convolution, 2×2 max-pooling; its gradient leaves out zeros (`kernels`).
 
     Args:
         in_channels: C.
@@ -77,8 +87,11 @@ class ConvMaxPool(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size)
 
-    def forward(self, input: Tensor) -> Tensor:  # (B, C, H, W) → (B, O, P, Q)
-        return kernels.conv_max_pool(input, self.weight, self.bias)
+    def forward(
+        self, input: Tensor, inplace: bool = False
+    ) -> Tensor:  # (B, C, H, W) → (B, O, P, Q)
+        inplace = inplace and not has_hooks(self)
+        return kernels.relu_conv_max_pool(input, self.weight, self.bias, inplace=inplace)
 
 
 class FlattenChannelsLast(nn.Module):
@@ -90,5 +103,8 @@ class FlattenChannelsLast(nn.Module):
 
 def load_kernels(net: nn.Module) -> None:
     """Load the compiled loops that a net will use on a CPU: a second that its first step saves."""
-    if any(isinstance(module, ConvMaxPool) for module in net.modules()):
+    if any(isinstance(module, ReLUConvMaxPool) for module in net.modules()):
         kernels.load()
+    if dropout_layers(net):
+        dtype = torch.uint8 if torch.is_autocast_enabled("cpu") else torch.float32
+        dropout_mask(torch.tensor(0), 1, 1, 0, dropped=0, scale=1, dtype=dtype)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.kernels.numba_cache import loops_for
 
 
 def _signed(word: int) -> int:
@@ -89,6 +90,27 @@ def _xor_shift(z: Tensor, shift: int) -> Tensor:
     return z.bitwise_xor_((z >> shift).bitwise_and_((1 << (64 - shift)) - 1))
 
 
+def dropout_mask(
+    key: Tensor,
+    rows: int,
+    row_bytes: int,
+    first_row: int,
+    dropped: int,
+    scale: float,
+    *,
+    dtype: torch.dtype,
+) -> Tensor:
+    """`scale` where the byte of `random_bytes` is `dropped` or more, else 0; (rows, row_bytes)."""
+    if loops := loops_for(key):
+        mask = torch.empty(rows, row_bytes, dtype=dtype)
+        first_word = first_row * -(-row_bytes // 8)
+        array = mask.numpy()
+        loops.dropout_mask(int(key), first_word, dropped, array.dtype.type(scale), array)
+        return mask
+    kept = random_bytes(key, rows, row_bytes, first_row) >= dropped
+    return kept.to(dtype) if scale == 1 else kept.to(dtype).mul_(scale)
+
+
 class Dropout(nn.Module):
     """Inverted dropout like ``nn.Dropout``, drawn from random bytes.
 
@@ -115,9 +137,14 @@ class Dropout(nn.Module):
         if self.key is None or not self.training:
             return nn.functional.dropout(x, self.p, self.training)
         dropped = min(round(256 * self.p), 255)  # of the 256 values that a byte can take
-        row_bytes = x[:1].numel() if len(x) else 0
-        keep = random_bytes(self.key, len(x), row_bytes, self.first_row) >= dropped
-        return x * keep.view(x.shape).to(x.dtype) * (256 / (256 - dropped))
+        scale = 256 / (256 - dropped)
+        shape = len(x), x[:1].numel() if len(x) else 0
+        if x.element_size() > 2:
+            mask = dropout_mask(self.key, *shape, self.first_row, dropped, scale, dtype=x.dtype)
+            return x * mask.view(x.shape)
+        # 16 bits would round the scale within the mask.
+        mask = dropout_mask(self.key, *shape, self.first_row, dropped, 1, dtype=torch.uint8)
+        return x * mask.view(x.shape).to(x.dtype) * scale
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
