@@ -21,7 +21,7 @@ from benchmarks import trainings
 from benchmarks.programs import ROOT, warm_up
 from benchmarks.records import Record, machine, our_versions, write_record
 
-TRAININGS = ("epoch", "accuracy", "precision", "compare_keras", "gpu")
+TRAININGS = ("epoch", "accuracy", "precision", "longer", "compare_keras", "gpu")
 OTHERS = ("scaling", "startup", "device_counts", "pictures")
 BENCHMARKS = {name: import_module(f"benchmarks.{name}") for name in (*TRAININGS, *OTHERS)}
 #: The options that several benchmarks have; the ``OPTIONS`` of each say which, with its defaults.

@@ -318,30 +318,39 @@ def test_debug_shows_the_traceback(cli: Cli, monkeypatch: pytest.MonkeyPatch, fl
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision", "warns"),
+    ("flags", "precision", "says"),
     [
-        ("sse4_2 avx2", "bf16-mixed", True),
-        ("avx512_bf16 avx2", "bf16-mixed", False),
-        ("amx_bf16 amx_tile", "bf16-mixed", False),
-        ("sse4_2 avx2", "32-true", False),
-        (None, "bf16-mixed", False),  # not Linux on x86: nothing is known
+        ("sse4_2 avx2", "bf16-mixed", "takes many times as long"),
+        ("avx512_bf16 avx2", "bf16-mixed", "hardly faster in bf16"),
+        ("amx_bf16 amx_tile", "bf16-mixed", None),
+        (None, "bf16-mixed", None),  # not Linux on x86: nothing is known
+        ("sse4_2 avx2", "32-true", None),
+        ("avx512_bf16 avx2", "32-true", None),
+        ("avx512_bf16 amx_bf16 amx_tile", "32-true", "is faster in bf16"),
     ],
 )
-def test_bf16_on_a_cpu_without_it_is_warned_of(
+def test_a_precision_that_is_slow_on_this_cpu_is_said(
     flags: str | None,
     precision: str,
-    warns: bool,
+    says: str | None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     info = tmp_path / "cpuinfo"
     info.write_text(
         f"model name\t: a CPU\nflags\t\t: fpu {flags}\n" if flags else "Features: asimd"
     )
     monkeypatch.setattr(preflight, "CPU_INFO", info)
-    preflight.check_bf16(Trainer(accelerator="cpu", precision=precision, logger=False))  # type: ignore[arg-type]
-    assert ("takes many times as long" in capsys.readouterr().err) == warns
+    trainer = Trainer(accelerator="cpu", precision=precision, logger=False)  # type: ignore[arg-type]
+    for command in ("fit", "test"):
+        caplog.clear()
+        preflight.check_bf16(trainer, command)
+        said = capsys.readouterr().err + caplog.text
+        for line in ("takes many times as long", "hardly faster in bf16", "is faster in bf16"):
+            there = line == says and (command == "fit" or line != "is faster in bf16")
+            assert (line in said) == there, (command, line)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
+from lightning.pytorch.utilities import rank_zero_info
 
 from mnist_cnn.errors import UserError, warn
 from mnist_cnn.training.global_batches import check_global_batch
@@ -31,7 +32,7 @@ def check(trainer: Trainer, model: LightningModule, data: Any, command: str) -> 
         UserError: If the settings cannot be used together, or not on this machine.
     """
     check_cores(trainer)
-    check_bf16(trainer)
+    check_bf16(trainer, command)
     check_writable(trainer)
     if command != "fit":
         return
@@ -109,16 +110,26 @@ def check_classes(model: LightningModule) -> None:
         )
 
 
-def check_bf16(trainer: Trainer) -> None:
-    """Warn if products in bf16 are asked of a CPU that has none, and imitates them slowly."""
-    if not (isinstance(trainer.accelerator, CPUAccelerator) and "bf16" in str(trainer.precision)):
-        return
+def check_bf16(trainer: Trainer, command: str) -> None:
+    """Say where another precision is faster, as far as Linux says what this CPU can do.
+
+    AMX multiplies matrices in bf16 many times as fast as AVX-512 in float32; AVX-512 in bf16 does
+    not; other CPUs imitate bf16 (see docs/speed.md).
+    """
     info = CPU_INFO.read_text() if CPU_INFO.exists() else ""
-    if re.search(r"^flags\b", info, re.MULTILINE) and not re.search(r"\b(avx512|amx)_bf16\b", info):
+    if not (isinstance(trainer.accelerator, CPUAccelerator) and re.search(r"^flags\b", info, re.M)):
+        return
+    has = set(re.findall(r"\b(avx512|amx)_bf16\b", info))
+    if "bf16" not in str(trainer.precision):
+        if command == "fit" and "amx" in has and trainer.precision == "32-true":
+            rank_zero_info("This CPU is faster in bf16 (AMX): add --config bf16.yaml.")
+    elif not has:
         warn(
             f"--trainer.precision {trainer.precision}: this CPU has no instructions for bf16, and "
             "takes many times as long so: use --trainer.precision 32-true"
         )
+    elif "amx" not in has:
+        rank_zero_info("This CPU is hardly faster in bf16 than in float32, or slower (no AMX).")
 
 
 def check_writable(trainer: Trainer) -> None:
