@@ -19,8 +19,11 @@ OPTIONS = trainings.options(("fast", "fast+bf16", "public"), seeds=20)
 measure = trainings.measure
 
 
-def table(record: Record) -> str:
-    """The record as a Markdown table, and which accuracies differ, which are equivalent."""
+def table(record: Record, base: str = "public") -> str:
+    """The record as a Markdown table, and which accuracies differ, which are equivalent.
+
+    The time is compared with that of `base`.
+    """
     peers = dict(sorted(records.by_peer(record["rows"]).items()))
     columns = {
         "n": records.cell("val_accuracy", lambda a: f"{len(a)}"),
@@ -30,7 +33,7 @@ def table(record: Record) -> str:
         "training, s: mean": records.cell("train_s", lambda s: f"{mean(s):.2f}"),
         "median": records.median("train_s", 2),
         "range": records.least_to_most("train_s", 2),
-        "of the public net's": records.ratio("train_s", peers.get(title("public"))),
+        f"of {title(base)}'s": records.ratio("train_s", peers.get(title(base))),
         "whole program, s": records.median("process_s", 1),
     }
     return "\n".join(

@@ -140,9 +140,9 @@ def cpu_info() -> str:
     return info.read_text() if info.exists() else ""
 
 
-def has_bf16() -> bool:
-    """Whether the CPU has instructions for products in bf16."""
-    return re.search(r"\b(avx512|amx)_bf16\b", cpu_info()) is not None
+def has_bf16(kinds: str = "avx512|amx") -> bool:
+    """Whether the CPU has instructions for products in bf16, of one of these kinds."""
+    return re.search(rf"\b({kinds})_bf16\b", cpu_info()) is not None
 
 
 def our_versions() -> dict[str, str]:

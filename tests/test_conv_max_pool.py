@@ -72,33 +72,72 @@ def test_it_is_the_stock_function_and_gradient(
         torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
 
 
-def test_in_place_it_rectifies_its_input_and_is_the_same() -> None:
+def test_it_may_overwrite_its_input_and_is_the_same() -> None:
     x, weight, bias = inputs()
     found = []
-    for inplace in (False, True):
+    for overwrite in (False, True):
         before = 1 * x  # as a layer would have made it
-        pooled = relu_conv_max_pool(before, weight, bias, inplace=inplace)
-        assert before.ge(0).all() == inplace
-        found.append([pooled, *torch.autograd.grad(pooled.sin().sum(), (x, weight, bias))])
-    assert all(map(torch.equal, *found))
+        pooled = relu_conv_max_pool(before, weight, bias, overwrite=overwrite)
+        assert before.ge(0).all() == overwrite
+        loss = pooled.sin().sum()
+        first = torch.autograd.grad(loss, (x, weight, bias), create_graph=True)
+        second = torch.autograd.grad(first[0].square().sum(), (x, weight))
+        found.append([pooled, *first, *second])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_what_needs_its_output_as_it_was_says_so() -> None:
     x, weight, bias = inputs()
-    pooled = relu_conv_max_pool(x.tanh(), weight, bias, inplace=True)
+    pooled = relu_conv_max_pool(x.tanh(), weight, bias, overwrite=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         pooled.sum().backward()
+
+
+def test_its_input_may_be_changed_afterwards() -> None:
+    x, weight, bias = inputs()
+    before = 1 * x
+    pooled = relu_conv_max_pool(before, weight, bias)
+    before.add_(1)
+    for ours, plain in zip(
+        torch.autograd.grad(pooled.sum(), (x, weight)),
+        torch.autograd.grad(stock(x, weight, bias).sum(), (x, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain)
+
+
+def test_a_pixel_that_is_no_number_is_as_in_torch() -> None:
+    x, weight, bias = inputs()
+    with torch.no_grad():
+        x[1, 0, 3, 3] = torch.nan
+    found: list[Tensor] = []
+    for function in (relu_conv_max_pool, stock):
+        pooled = function(x, weight, bias)
+        given = torch.ones_like(pooled)
+        found += torch.autograd.grad(pooled, x, given)
+    assert found[1][1, 0, 3, 3] != 0
+    torch.testing.assert_close(*found)
 
 
 def test_a_numerical_gradient_agrees() -> None:
     assert torch.autograd.gradcheck(relu_conv_max_pool, inputs(batch=2, filters=2, pixels=7))
 
 
-def test_an_input_that_needs_no_gradient_gets_none() -> None:
+def test_an_input_that_needs_no_gradient_gets_none(monkeypatch: pytest.MonkeyPatch) -> None:
     x, weight, bias = inputs()
-    pooled = relu_conv_max_pool(x.detach(), weight, bias)
+    loops = compiled_loops()
+    assert loops is not None
+    wanted: list[int] = []
+    go_back = loops.gradients
+    monkeypatch.setattr(loops, "gradients", lambda *a: (wanted.append(a[5].size), go_back(*a)))
+    image = x.detach()
+    pooled = relu_conv_max_pool(image, weight, bias)
     pooled.sum().backward()
     assert is_sparse(pooled)
+    assert image.grad is None
+    assert wanted
+    assert not any(wanted)  # nor was it computed in vain
     for ours, plain in zip(
         (weight.grad, bias.grad),
         torch.autograd.grad(stock(x, weight, bias).sum(), (weight, bias)),

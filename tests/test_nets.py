@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from mnist_cnn import EnsembleCNN, FastCNN, KerasCNN, RecordCNN
 from mnist_cnn.checkpoints.files import described_model
@@ -226,6 +227,27 @@ def test_hooks_of_one_layer_keep_what_it_takes(make: type[nn.Module], bf16: bool
             net(x).sum().backward()
         assert torch.equal(kept[0], kept[1]), name
         assert len(kept) == 3, name
+
+
+@pytest.mark.parametrize("make", [KerasCNN, FastCNN])
+def test_hooks_that_are_gone_or_of_all_modules_keep_what_they_saw(make: type[nn.Module]) -> None:
+    net, x = make(), torch.rand(4, 1, 28, 28)
+    kept: list[tuple[Tensor, Tensor]] = []
+    handles: list[Any] = []
+
+    def keep_once(_: nn.Module, given: Any) -> None:
+        kept.append((given[0], given[0].clone()))
+        handles.pop().remove()
+
+    handles.append(net.get_submodule("conv2").register_forward_pre_hook(keep_once))
+    net(x)
+    everywhere = register_module_forward_hook(lambda *a: kept.append((a[2], a[2].clone())))
+    try:
+        net(x)
+    finally:
+        everywhere.remove()
+    assert len(kept) > 4
+    assert all(torch.equal(*pair) for pair in kept)
 
 
 @pytest.mark.parametrize("make", [KerasCNN, FastCNN, RecordCNN])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -106,22 +107,30 @@ def test_bfloat16_is_scaled_without_bias() -> None:
     assert set(y.unique().tolist()) == {0.0, 4.0}
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("p", [0.0, 0.25, 0.999])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str
+)
 def test_the_compiled_loop_drops_the_same(
-    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype, p: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert compiled_loops()
-    layer = Dropout(0.25)
+    loops = compiled_loops()
+    assert loops is not None
+    calls: list[Any] = []
+    draw = loops.dropout_mask
+    monkeypatch.setattr(loops, "dropout_mask", lambda *a: (calls.append(a), draw(*a)))
+    layer = Dropout(p)
     for shape in ((5, 13), (3, 4, 6), (2, 8), (0, 13)):  # 13 bytes: not a multiple of 8
-        x = torch.linspace(-2, 2, math.prod(shape))
+        x = torch.linspace(-2, 2, math.prod(shape)).view(shape).to(dtype)
         for key in (0, 5, -1, 2**63 - 1, -(2**63)):
             dropped = []
-            for loops in (compiled_loops(), None):
-                monkeypatch.setattr(numba_cache, "compiled_loops", lambda loops=loops: loops)
+            for there in (loops, None):
+                monkeypatch.setattr(numba_cache, "compiled_loops", lambda there=there: there)
                 with keyed_dropout(layer, torch.tensor([key]), first_row=7):
-                    dropped.append(layer(x.view(shape).to(dtype)))
+                    dropped.append(layer(x))
             assert torch.equal(*dropped)
             assert dropped[0].dtype == dtype
+    assert len(calls) == 4 * 5
 
 
 def test_outside_of_training_it_is_nn_dropout() -> None:

@@ -26,36 +26,36 @@ from torch import Tensor
 
 from mnist_cnn.kernels.numba_cache import compiled_loops, loops_for
 
-#: Into which a batch is cut, whatever the number of threads, so that no sum depends on it.
-PIECES = 8
+#: Pieces into which a batch is cut, whatever the number of threads, so that no sum depends on it.
+PIECES = 12
 
 
 def relu_conv_max_pool(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, inplace: bool = False
+    x: Tensor, weight: Tensor, bias: Tensor | None, *, overwrite: bool = False
 ) -> Tensor:
     """``max_pool2d(conv2d(relu(x), weight, bias), 2)`` and its gradient.
 
-    The sparse backward pass is for float32 and float64 on a CPU, and needs numba (extra ``fast``).
-    Everywhere else this is what it says, as it is where a program is traced or compiled, within
-    the transforms of `torch.func`, and for a second derivative.
+    The sparse backward pass is for float32 and float64 on a CPU, on up to 12 threads, and needs
+    numba (extra ``fast``). Everywhere else this is what it says, as it is where a program is traced
+    or compiled, within the transforms of `torch.func`, and for a second derivative.
 
     Args:
         x: (B, C, H, W), fastest in ``channels_last``.
         weight: (O, C, K, K).
         bias: (O,), or None.
-        inplace: Rectify `x` where it is, as ``relu`` does.
+        overwrite: Rectify `x` where it is: for what a layer gave and nothing else uses.
 
     Returns:
         (B, O, P, Q).
     """
     floats = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
     if floats and torch.is_grad_enabled() and loops_for(x):
-        return _ReLUConvMaxPool.apply(x, weight, bias, inplace)
-    return _plain(x, weight, bias, inplace)
+        return _ReLUConvMaxPool.apply(x if overwrite else x.clone(), weight, bias)
+    return _plain(x, weight, bias, overwrite)
 
 
-def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, inplace: bool = False) -> Tensor:
-    return F.max_pool2d(F.conv2d(F.relu(x, inplace), weight, bias), 2)
+def _plain(x: Tensor, weight: Tensor, bias: Tensor | None, overwrite: bool = False) -> Tensor:
+    return F.max_pool2d(F.conv2d(F.relu(x, inplace=overwrite), weight, bias), 2)
 
 
 def load() -> None:
@@ -67,34 +67,35 @@ def load() -> None:
 
 class _ReLUConvMaxPool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, inplace: bool) -> Tensor:
-        rectified = F.relu(x, inplace)
-        pooled, places = F.max_pool2d(F.conv2d(rectified, weight, bias), 2, return_indices=True)
-        ctx.save_for_backward(x, weight, rectified, places)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x.relu_()
+        pooled, places = F.max_pool2d(F.conv2d(x, weight, bias), 2, return_indices=True)
+        ctx.save_for_backward(x, weight, places)
         return pooled
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():  # the gradient is to be differentiated
-            x, weight, *_ = ctx.saved_tensors
-            return *_differentiable(x, weight, grad, ctx.needs_input_grad), None
+            x, weight, _ = ctx.saved_tensors
+            return _differentiable(x, weight, grad, ctx.needs_input_grad)
         loops = compiled_loops()
         assert loops is not None  # or it had not come here
-        weight, x, places, grad = map(_channels_last, (*ctx.saved_tensors[1:], grad))
-        x_grad = torch.empty_like(x)  # (B, H, W, C)
+        x, weight, places, grad = map(_channels_last, (*ctx.saved_tensors, grad))
+        x_grad = torch.empty_like(x) if ctx.needs_input_grad[0] else None  # (B, H, W, C)
         weight_grads = weight.new_zeros(PIECES, *weight.shape)  # (PIECES, O, K, K, C)
         # Flat as far as memory is walked in one go: an image, and a line of a kernel.
-        given = grad.flatten(1, 2).numpy(), places.flatten(1, 2).numpy(), tuple(x.shape[1:])
-        images, images_grad = x.flatten(1).numpy(), x_grad.flatten(1).numpy()
-        lines, sums = weight.flatten(2).numpy(), weight_grads.flatten(3).numpy()
+        images, lines = x.flatten(1).numpy(), weight.flatten(2).numpy()
+        images_grad = images[:, :0] if x_grad is None else x_grad.flatten(1).numpy()
+        sums = weight_grads.flatten(3).numpy()
+        back = grad.flatten(1, 2).numpy(), places.flatten(1, 2).numpy(), tuple(x.shape[1:])
 
-        def go_back(piece: int, first: int, end: int) -> None:
-            loops.gradients(*given, images, lines, images_grad, sums[piece], first, end)
+        def work(piece: int, first: int, end: int) -> None:
+            loops.gradients(*back, images, lines, images_grad, sums[piece], first, end)
 
-        _in_pieces(len(x), go_back)
+        _in_pieces(len(x), work)
         weight_grad = weight_grads.sum(dim=0).permute(0, 3, 1, 2)
         bias_grad = grad.sum(dim=(0, 1, 2)) if ctx.needs_input_grad[2] else None
-        return x_grad.permute(0, 3, 1, 2), weight_grad, bias_grad, None
+        return None if x_grad is None else x_grad.permute(0, 3, 1, 2), weight_grad, bias_grad
 
 
 def _differentiable(
@@ -117,8 +118,9 @@ def _in_pieces(size: int, work: Callable[[int, int, int], None]) -> None:
     """Call ``work(piece, first, end)`` for all pieces, on as many threads as torch takes."""
     bounds = pairwise(size * piece // PIECES for piece in range(PIECES + 1))
     pool = _pool(torch.get_num_threads())
-    for done in [pool.submit(work, piece, *of) for piece, of in enumerate(bounds)]:
-        done.result()
+    pieces = [pool.submit(work, piece, *ends) for piece, ends in enumerate(bounds)]
+    for piece in pieces:
+        piece.result()
 
 
 @cache

@@ -70,7 +70,7 @@ def gradients(
     shape: tuple[int, int, int],  # H, W, C
     x: Array,  # (B, H·W·C)
     weight: Array,  # (O, K, K·C)
-    x_grad: Array,  # (B, H·W·C), written
+    x_grad: Array,  # (B, H·W·C), written; (B, 0) if it is not wanted
     weight_grad: Array,  # (O, K, K·C), added to
     first: int,  # the images to do
     end: int,
@@ -83,7 +83,7 @@ def gradients(
     filters, kernel, size = weight.shape
     cells = grad.shape[1]
     out_width = width - kernel + 1
-    given = np.empty(filters, np.int64)
+    nonzero = np.empty(filters, np.int64)
     counts = np.empty(filters, np.int64)  # of each filter: how many, factors and starts of patches
     factors = np.empty((filters, cells), grad.dtype)
     starts = np.empty((filters, cells), np.int64)
@@ -94,9 +94,9 @@ def gradients(
         for cell in range(cells):
             count = 0
             for channel in range(filters):  # without a branch: it could not be predicted
-                given[count] = channel
+                nonzero[count] = channel
                 count += grad[image, cell, channel] != 0
-            for channel in given[:count]:
+            for channel in nonzero[:count]:
                 factor, place = grad[image, cell, channel], places[image, cell, channel]
                 start = (place + place // out_width * (kernel - 1)) * channels
                 factors[channel, counts[channel]] = factor
@@ -104,7 +104,7 @@ def gradients(
                 counts[channel] += 1
                 for line in range(kernel):
                     to = pixels_grad[start : start + size]
-                    for i in range(size):
+                    for i in range(len(to)):
                         to[i] += factor * weight[channel, line, i]
                     start += width * channels
         for channel in range(filters):
@@ -115,8 +115,8 @@ def gradients(
                     factors[channel, : counts[channel]],
                     starts[channel],
                 )
-        for i in range(pixels.size):
-            pixels_grad[i] = 0 if pixels[i] <= 0 else pixels_grad[i]  # and on where it is no number
+        for i in range(len(pixels_grad)):  # a NaN lets the gradient through, as in torch
+            pixels_grad[i] = 0 if pixels[i] <= 0 else pixels_grad[i]
 
 
 @compiled

@@ -61,8 +61,9 @@ class FastCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
         x = self.upright(x) if self.upright else F.pad(x, [-self.border] * 4)
         x = (x - MEAN) / STD
+        overwrite = not has_hooks(self.conv1, self.conv2)
         x = self.conv1(x)  # (B, 24, 12, 12), less with a border cut off
-        x = rectified(self.conv2, x, inplace=not has_hooks(self.conv1))  # (B, 32, 5, 5)
+        x = rectified(self.conv2, x, overwrite=overwrite)  # (B, 32, 5, 5)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 800)
         return self.dense2(rectified(self.dense1, x))
 

@@ -16,10 +16,10 @@ class KerasCNN(nn.Module):
     """The classic Keras MNIST CNN: 32C3-relu, 64C3-relu, maxpool2, dropout, 128-relu, dropout, 10.
 
     The same function, initialisation and order of weights as the Keras model, 1,199,882 weights
-    with the defaults. Three things are written differently and compute the same: the second ReLU
+    with the defaults. Four things are written differently and compute the same: the second ReLU
     comes after the pooling, where it has a quarter of the work (both are monotonic, so they
-    commute), dropout comes after flattening, where each image is contiguous, and the second
-    convolution rectifies its input itself, and its gradient leaves out the zeros (see
+    commute), dropout comes after flattening, where each image is contiguous, the second convolution
+    rectifies its input itself, and its gradient leaves out the zeros (see
     `mnist_cnn.kernels.conv_max_pool`).
 
     Args:
@@ -56,8 +56,9 @@ class KerasCNN(nn.Module):
         self.apply(keras_init)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
+        overwrite = not has_hooks(self.conv1, self.conv2)
         x = self.conv1(x)  # (B, 32, 26, 26)
-        x = rectified(self.conv2, x, inplace=not has_hooks(self.conv1))  # (B, 64, 12, 12)
+        x = rectified(self.conv2, x, overwrite=overwrite)  # (B, 64, 12, 12)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 9216), Keras's order; free in channels_last
         x = self.conv_dropout(x)
         x = self.dense_dropout(rectified(self.dense1, x))  # (B, 128)

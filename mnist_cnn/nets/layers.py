@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.module import _has_any_global_hook  # no public function says
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.kernels import conv_max_pool as kernels
-from mnist_cnn.training.randomness import dropout_layers, dropout_mask
+from mnist_cnn.training.randomness import Dropout, dropout_layers
 
 
 def check_sizes(net: nn.Module, *sizes: int) -> None:
@@ -32,16 +33,22 @@ def rectified(layer: nn.Module, x: Tensor, **settings: Any) -> Tensor:
 
     Big blocks are what a CPU waits for.
     """
-    return F.relu(layer(x, **settings), inplace=not has_hooks(layer))
+    overwrite = not has_hooks(layer)  # before it runs: a hook may take itself away
+    return F.relu(layer(x, **settings), inplace=overwrite)
 
 
-def has_hooks(layer: nn.Module) -> bool:
-    """Whether what a layer takes and gives must stay as it is.
+def has_hooks(*layers: nn.Module) -> bool:
+    """Whether what layers take and give must stay as it is.
 
     A hook may keep it, to show activations, and a full backward hook forbids to change it.
     """
-    hooks = layer._forward_pre_hooks, layer._forward_hooks
-    return any((*hooks, layer._backward_pre_hooks, layer._backward_hooks))
+    return _has_any_global_hook() or any(
+        layer._forward_pre_hooks
+        or layer._forward_hooks
+        or layer._backward_pre_hooks
+        or layer._backward_hooks
+        for layer in layers
+    )
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -76,7 +83,9 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class ReLUConvMaxPool(nn.Conv2d):
-    """Rectifier, convolution, 2×2 max-pooling; its gradient leaves out zeros (`kernels`).
+    """Rectifier, convolution and 2×2 max-pooling, whose gradient leaves out zeros.
+
+    See `mnist_cnn.kernels.conv_max_pool`.
 
     Args:
         in_channels: C.
@@ -87,11 +96,9 @@ class ReLUConvMaxPool(nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
         super().__init__(in_channels, out_channels, kernel_size)
 
-    def forward(
-        self, input: Tensor, inplace: bool = False
-    ) -> Tensor:  # (B, C, H, W) → (B, O, P, Q)
-        inplace = inplace and not has_hooks(self)
-        return kernels.relu_conv_max_pool(input, self.weight, self.bias, inplace=inplace)
+    # (B, C, H, W) → (B, O, P, Q); `overwrite` says that nothing else uses the input
+    def forward(self, input: Tensor, overwrite: bool = False) -> Tensor:
+        return kernels.relu_conv_max_pool(input, self.weight, self.bias, overwrite=overwrite)
 
 
 class FlattenChannelsLast(nn.Module):
@@ -106,5 +113,6 @@ def load_kernels(net: nn.Module) -> None:
     if any(isinstance(module, ReLUConvMaxPool) for module in net.modules()):
         kernels.load()
     if dropout_layers(net):
-        dtype = torch.uint8 if torch.is_autocast_enabled("cpu") else torch.float32
-        dropout_mask(torch.tensor(0), 1, 1, 0, dropped=0, scale=1, dtype=dtype)
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else next(net.parameters()).dtype
+        Dropout().draw(torch.tensor(0), torch.zeros(1, 1, dtype=dtype))

@@ -122,14 +122,14 @@ def check_bf16(trainer: Trainer, command: str) -> None:
     has = set(re.findall(r"\b(avx512|amx)_bf16\b", info))
     if "bf16" not in str(trainer.precision):
         if command == "fit" and "amx" in has and trainer.precision == "32-true":
-            rank_zero_info("This CPU is faster in bf16 (AMX): add --config bf16.yaml.")
+            rank_zero_info("This CPU has AMX, and may be faster with --config bf16.yaml.")
     elif not has:
         warn(
             f"--trainer.precision {trainer.precision}: this CPU has no instructions for bf16, and "
             "takes many times as long so: use --trainer.precision 32-true"
         )
     elif "amx" not in has:
-        rank_zero_info("This CPU is hardly faster in bf16 than in float32, or slower (no AMX).")
+        rank_zero_info("This CPU has no AMX, and may be slower in bf16 than in float32.")
 
 
 def check_writable(trainer: Trainer) -> None:

@@ -102,7 +102,7 @@ def dropout_mask(
 ) -> Tensor:
     """`scale` where the byte of `random_bytes` is `dropped` or more, else 0; (rows, row_bytes)."""
     if loops := loops_for(key):
-        mask = torch.empty(rows, row_bytes, dtype=dtype)
+        mask = torch.empty(rows, row_bytes, dtype=dtype, device=key.device)
         first_word = first_row * -(-row_bytes // 8)
         array = mask.numpy()
         loops.dropout_mask(int(key), first_word, dropped, array.dtype.type(scale), array)
@@ -136,14 +136,17 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:  # (B, …) → (B, …)
         if self.key is None or not self.training:
             return nn.functional.dropout(x, self.p, self.training)
+        return self.draw(self.key, x)
+
+    def draw(self, key: Tensor, x: Tensor) -> Tensor:
+        """Drop what the key says."""
         dropped = min(round(256 * self.p), 255)  # of the 256 values that a byte can take
         scale = 256 / (256 - dropped)
-        shape = len(x), x[:1].numel() if len(x) else 0
+        rows = len(x), x[:1].numel() if len(x) else 0, self.first_row
         if x.element_size() > 2:
-            mask = dropout_mask(self.key, *shape, self.first_row, dropped, scale, dtype=x.dtype)
-            return x * mask.view(x.shape)
+            return x * dropout_mask(key, *rows, dropped, scale, dtype=x.dtype).view(x.shape)
         # 16 bits would round the scale within the mask.
-        mask = dropout_mask(self.key, *shape, self.first_row, dropped, 1, dtype=torch.uint8)
+        mask = dropout_mask(key, *rows, dropped, 1, dtype=torch.uint8)
         return x * mask.view(x.shape).to(x.dtype) * scale
 
     def extra_repr(self) -> str:
