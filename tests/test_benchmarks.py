@@ -37,24 +37,30 @@ RESULTS = harness.ROOT / "benchmarks" / "results"
 @pytest.mark.parametrize(
     ("name", "record", "expected"),
     [
-        ("epoch", "epoch", "| cnn.yaml | 19.2 | 18.7–20.1 | 20.5 | 3117 | 0.76 | 0.45 |"),
-        ("epoch", "epoch", "add 3.3 % to the bare loop"),
-        ("epoch", "epoch", "0.9812 ± 0.0016 and 0.9810 ± 0.0014; Welch's t-test of a difference: "),
+        ("epoch", "epoch", "| cnn.yaml | 14.0 | 13.4–14.8 | 15.0 | 4289 | 0.67 | 0.38 |"),
+        ("epoch", "epoch", "add 4.1 % to the bare loop"),
+        ("epoch", "epoch", "0.9811 ± 0.0012 and 0.9810 ± 0.0014; Welch's t-test of a difference: "),
         ("epoch", "epoch", "On 2 cores of Intel(R) Xeon(R) Processor; mnist-cnn 0.1.0, torch 2.14"),
         (
             "accuracy",
             "accuracy",
-            "| fast.yaml | 20 | 0.9927 ± 0.0006 | 0.9916 | 72.8 | 5.22 | 5.22 | 4.21–5.86 | ",
+            "| fast.yaml | 20 | 0.9926 ± 0.0005 | 0.9916 | 73.8 | 1.64 | 1.62 | 1.60–1.72 | ",
         ),
         ("accuracy", "record", "| record.yaml | 3 | 0.9974 ± 0.0002 | 0.9972 | 26.3 | 942.26 | "),
         ("accuracy", "record", "| record.yaml, ensemble of 3 | 1 | 0.9973 | 0.9973 | 27.0 | "),
         ("compare_keras", "compare_keras", "| 0.9916 ± 0.0008 | 0.9915 ± 0.0002 |\n\nMedian"),
         ("compare_keras", "compare_keras", "\nSeconds are those of seeds 1 and 2: "),  # a note
         ("compare_keras", "compare_keras_seconds", "| 1 | 41.5 ± 4.1 | 35.5 ± 3.9 | 0.2658 ± "),
-        ("scaling", "scaling", "threads 2 x 1 | 5 | 11.9 | 1371 | 1292–1499 | 1259 |"),
-        ("scaling", "scaling", "reach 0.85 of one"),
-        ("scaling", "scaling", "takes 0.18 s and 6.59 s for each 60000 images, to within 15 %"),
-        ("scaling", "scaling", "an image takes 218 bytes"),
+        ("scaling", "scaling", "threads 2 x 1 | 3 | 5.8 | 2835 | 2810–2984 | 1265 |"),
+        (
+            "precision",
+            "precision",
+            "| cnn.yaml + bf16.yaml | 5 | 0.9915 ± 0.0002 | 0.9913 | 84.6 | ",
+        ),
+        ("longer", "longer", "record.yaml + bf16.yaml, 60 epochs | 1 | 0.9972 | 28 | 14.1 |"),
+        ("scaling", "scaling", "reach 0.68 of one"),
+        ("scaling", "scaling", "takes 0.07 s and 2.67 s for each 60000 images, to within 12 %"),
+        ("scaling", "scaling", "an image takes 338 bytes"),
         ("startup", "startup", "| `mnist_cnn --help` | 5 | 4.69 | 4.60–4.73 | 1.05 |"),
     ],
 )
