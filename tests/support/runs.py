@@ -25,6 +25,11 @@ def state(run: Path) -> dict[str, Any]:
     )
     events.Reload()
     tags = [tag for tag in events.Tags()["scalars"] if tag not in TIMES]
+
+    def in_time(logged: list[Any]) -> list[Any]:
+        # A process that logs to two files within a second may have named them in another order.
+        return sorted(logged, key=lambda event: event.wall_time)
+
     history = checkpoint["callbacks"]["Report"]["history"]
     return {
         "weights": checkpoint["state_dict"],
@@ -35,10 +40,10 @@ def state(run: Path) -> dict[str, Any]:
         "history": [
             {name: row[name] for name in row if name not in ("s", "val_s")} for row in history
         ],
-        "scalars": {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in tags},
-        "rates": [e.step for e in events.Scalars(TIMES[0])],
+        "scalars": {tag: [(e.step, e.value) for e in in_time(events.Scalars(tag))] for tag in tags},
+        "rates": [e.step for e in in_time(events.Scalars(TIMES[0]))],
         "images": {
-            tag: [(e.step, e.encoded_image_string) for e in events.Images(tag)]
+            tag: [(e.step, e.encoded_image_string) for e in in_time(events.Images(tag))]
             for tag in events.Tags()["images"]
         },
     }
