@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
-from torch.nn.modules.module import _has_any_global_hook  # no public function says
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.kernels import conv_max_pool as kernels
@@ -42,12 +41,9 @@ def has_hooks(*layers: nn.Module) -> bool:
 
     A hook may keep it, to show activations, and a full backward hook forbids to change it.
     """
-    return _has_any_global_hook() or any(
-        layer._forward_pre_hooks
-        or layer._forward_hooks
-        or layer._backward_pre_hooks
-        or layer._backward_hooks
-        for layer in layers
+    kinds = ("forward_pre", "forward", "backward_pre", "backward")
+    return any(getattr(layer, f"_{kind}_hooks") for layer in layers for kind in kinds) or any(
+        getattr(nn.modules.module, f"_global_{kind}_hooks") for kind in kinds
     )
 
 
