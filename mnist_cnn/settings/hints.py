@@ -45,7 +45,8 @@ QUOTED = re.compile(r"Parser key \"([\w.]+)\"|does not accept option '([\w.]+)'"
 def names(setting: str) -> list[str]:
     """The names of the classes for a setting; of all classes, for one that is not in `CLASSES`."""
     bases = CLASSES.get(setting) or [base for bases in CLASSES.values() for base in bases]
-    found = (cls for base in bases for cls in _subclasses(base) or [base])
+    nets = [base for base in bases if base in NETS.values()]  # of the others, those that derive
+    found = [*nets, *(cls for base in bases for cls in _subclasses(base))]
     return sorted({cls.__name__ for cls in found if not cls.__name__.startswith("_")})
 
 
@@ -92,7 +93,7 @@ def flag_meant(message: str, flags: Iterable[str]) -> str:
     >>> flag_meant("unrecognized arguments: --batch_size=64", ["--data.batch_size"])
     '; did you mean --data.batch_size?'
     """
-    if not (found := re.search(r"unrecognized arguments: --([\w.]+)", message)):
+    if not (found := re.search(r"(?i)unrecognized arguments: --([\w.]+)", message)):
         return ""
     there = CALLED | {flag.rpartition(".")[2].lstrip("-"): flag for flag in flags}
     name = found[1].rpartition(".")[2]
