@@ -235,18 +235,22 @@ def test_hooks_that_are_gone_or_of_all_modules_keep_what_they_saw(make: type[nn.
     kept: list[tuple[Tensor, Tensor]] = []
     handles: list[Any] = []
 
-    def keep_once(_: nn.Module, given: Any) -> None:
-        kept.append((given[0], given[0].clone()))
+    def keep_once(seen: Tensor) -> None:
+        kept.append((seen, seen.clone()))
         handles.pop().remove()
 
-    handles.append(net.get_submodule("conv2").register_forward_pre_hook(keep_once))
-    net(x)
+    for layer in net.children():
+        handles.append(layer.register_forward_pre_hook(lambda _, given: keep_once(given[0])))
+        net(x)
+        handles.append(layer.register_forward_hook(lambda *a: keep_once(a[2])))
+        net(x)
+    assert not handles
     everywhere = register_module_forward_hook(lambda *a: kept.append((a[2], a[2].clone())))
     try:
         net(x)
     finally:
         everywhere.remove()
-    assert len(kept) > 4
+    assert len(kept) > 2 * len(list(net.children()))
     assert all(torch.equal(*pair) for pair in kept)
 
 
