@@ -485,6 +485,7 @@ def test_a_callback_with_a_default_that_no_file_can_hold_is_saved(cli: Cli, logs
         ("--lr=0.1", "--model.optimizer.lr?"),
         ("--batch_size=64", "--data.batch_size?"),
         ("--epochs=3", "--trainer.max_epochs?"),
+        ("--epoch=3", "--trainer.max_epochs?"),
         ("--trainer.max_epoch=3", "--trainer.max_epochs?"),
     ],
 )

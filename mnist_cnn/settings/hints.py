@@ -98,7 +98,8 @@ def flag_meant(message: str, flags: Iterable[str]) -> str:
     there = CALLED | {flag.rpartition(".")[2].lstrip("-"): flag for flag in flags}
     name = found[1].rpartition(".")[2]
     near = [name] if name in there else difflib.get_close_matches(name, there, n=2, cutoff=0.75)
-    return f"; did you mean {' or '.join(there[name] for name in near)}?" if near else ""
+    known = dict.fromkeys(there[name] for name in near)  # one flag may have two such names
+    return f"; did you mean {' or '.join(known)}?" if near else ""
 
 
 def where(message: str, arguments: Sequence[str]) -> str:
