@@ -2,7 +2,7 @@
 
 Each round has a run of each kind, and begins with another one. Batch sizes, threads and processes
 train the first 16,384 images of configs/cnn.yaml, which are slower than later ones: see
-mnist_cnn/kernels/conv_max_pool.py. The data set is 10 to 400 % of MNIST, and trains a small net
+mnist_cnn/kernels/double_conv.py. The data set is 10 to 400 % of MNIST, and trains a small net
 (4 and 8 filters, 16 units) for an epoch. A round takes about four minutes on two cores.
 """
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from mnist_cnn import EnsembleCNN, FastCNN, KerasCNN, RecordCNN
 from mnist_cnn.checkpoints.files import described_model
@@ -275,3 +276,66 @@ def test_hooks_keep_what_a_layer_gave_and_its_gradient(make: type[nn.Module]) ->
         assert torch.equal(kept[name], copied[name]), name
     if make is FastCNN:  # the others draw
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "surgery",
+    [
+        {"padding": 1},
+        {"dilation": 2},
+        {"stride": 2},
+        {"kernel_size": (2, 3)},
+        {"padding": "same"},
+        {"bias": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("which", ["conv1", "conv2"])
+def test_other_convolutions_may_take_their_places(which: str, surgery: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    net, x = KerasCNN(conv_dropout=0, dense_dropout=0), torch.rand(4, 1, 28, 28)
+    old = net.get_submodule(which)
+    assert isinstance(old, nn.Conv2d)
+    settings = {"kernel_size": 3, **surgery}
+    new = nn.Conv2d(old.in_channels, old.out_channels, **settings)
+    setattr(net, which, new)
+    hidden = F.relu(net.conv2(F.relu(net.conv1(x))))
+    features = F.max_pool2d(hidden, 2).permute(0, 2, 3, 1).flatten(1)
+    net.dense1 = nn.Linear(features.shape[1], 128)
+    expected = net.dense2(F.relu(net.dense1(features)))
+    found = net(x)
+    torch.testing.assert_close(found, expected)
+    weights = list(net.parameters())
+    for ours, plain in zip(
+        torch.autograd.grad(found.square().sum(), weights),
+        torch.autograd.grad(expected.square().sum(), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_layers_that_are_more_than_convolutions_do_all_that_they_do() -> None:
+    torch.manual_seed(0)
+    net, x = KerasCNN(conv_dropout=0, dense_dropout=0), torch.rand(4, 1, 28, 28)
+    before = net(x)
+
+    class Doubled(nn.Conv2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return 2 * super().forward(input)
+
+    doubled = Doubled(1, 32, 3)
+    doubled.load_state_dict(net.conv1.state_dict())
+    net.conv1, plain = doubled, net.conv1
+    twice = net(x)
+    net.conv1 = plain
+    plain.forward = lambda input: 2 * nn.Conv2d.forward(plain, input)  # type: ignore[method-assign]
+    assert torch.equal(net(x), twice)
+    assert not torch.allclose(before, twice)
+
+
+def test_torch_fx_sees_the_layers() -> None:
+    net, x = KerasCNN(conv_dropout=0, dense_dropout=0), torch.rand(4, 1, 28, 28)
+    features = create_feature_extractor(net, ["conv1", "conv2", "dense2"])(x)
+    assert features["conv1"].shape == (4, 32, 26, 26)
+    assert features["conv2"].shape == (4, 64, 24, 24)
+    torch.testing.assert_close(features["dense2"], net(x))

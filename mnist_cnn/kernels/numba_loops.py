@@ -1,7 +1,7 @@
 """Loops that numba compiles; on first use, for about ten seconds.
 
-Letters of the shapes as in `conv_max_pool`. `places` are max-pooling's: pixels of the convolution's
-output, counted line by line. A patch is K lines of K·C numbers that lie in one piece.
+Letters of the shapes as in `double_conv`. `places` are max-pooling's: pixels of the convolution's
+output, counted line by line. A patch is K lines of L·C numbers that lie in one piece.
 """
 
 from __future__ import annotations
@@ -66,62 +66,110 @@ def dropout_mask(
 @compiled
 def gradients(
     grad: Array,  # (B, P·Q, O)
+    output: Array,  # (B, P·Q, O)
     places: Array,  # (B, P·Q, O)
-    shape: tuple[int, int, int],  # H, W, C
-    x: Array,  # (B, H·W·C)
-    weight: Array,  # (O, K, K·C)
-    x_grad: Array,  # (B, H·W·C), written; (B, 0) if it is not wanted
-    weight_grad: Array,  # (O, K, K·C), added to
+    images: Array,  # (B, R, S, D)
+    hidden: Array,  # (B, H·W·C), rectified
+    weight2: Array,  # (O, K, L·C)
+    weight1_grads: Array,  # (pieces, J, I, D, C), added to, as are the next three
+    bias1_grads: Array,  # (pieces, C)
+    weight2_grads: Array,  # (pieces, O, K, L·C)
+    bias2_grads: Array,  # (pieces, O)
+    width: int,  # W
+    stride: tuple[int, int],  # of the first convolution
+    both: bool,  # whether to go on to it
+    piece: int,  # where to add
     first: int,  # the images to do
     end: int,
 ) -> None:
-    """Go back from the pooled output to the kernels, and to the input before its rectifier.
+    """Go back from the output to both convolutions' kernels.
 
     All that an image needs stays in the cache meanwhile.
     """
-    _, width, channels = shape
-    filters, kernel, size = weight.shape
+    weight2_grad, bias2_grad = weight2_grads[piece], bias2_grads[piece]
+    filters, lines, size = weight2.shape
+    channels = bias1_grads.shape[1]
+    line_size = width * channels
     cells = grad.shape[1]
-    out_width = width - kernel + 1
+    columns = size // channels
+    out_width = width - columns + 1
     nonzero = np.empty(filters, np.int64)
     counts = np.empty(filters, np.int64)  # of each filter: how many, factors and starts of patches
     factors = np.empty((filters, cells), grad.dtype)
     starts = np.empty((filters, cells), np.int64)
+    hidden_grad = np.empty_like(hidden[0])
     for image in range(first, end):
-        pixels, pixels_grad = x[image], x_grad[image]
-        pixels_grad[:] = 0
+        pixels = hidden[image]
+        hidden_grad[:] = 0
         counts[:] = 0
         for cell in range(cells):
             count = 0
             for channel in range(filters):  # without a branch: it could not be predicted
                 nonzero[count] = channel
-                count += grad[image, cell, channel] != 0
+                # A NaN lets the gradient through, as in torch.
+                stopped = output[image, cell, channel] <= 0
+                count += (grad[image, cell, channel] != 0) & (not stopped)
             for channel in nonzero[:count]:
                 factor, place = grad[image, cell, channel], places[image, cell, channel]
-                start = (place + place // out_width * (kernel - 1)) * channels
+                start = (place + place // out_width * (columns - 1)) * channels
                 factors[channel, counts[channel]] = factor
                 starts[channel, counts[channel]] = start
                 counts[channel] += 1
-                for line in range(kernel):
-                    to = pixels_grad[start : start + size]
-                    for i in range(len(to)):
-                        to[i] += factor * weight[channel, line, i]
-                    start += width * channels
+                bias2_grad[channel] += factor
+                if both:
+                    for line in range(lines):
+                        to = hidden_grad[start + line * line_size :]
+                        for i in range(size):
+                            to[i] += factor * weight2[channel, line, i]
         for channel in range(filters):
-            for line in range(kernel):
+            for line in range(lines):
                 _add_patches(
-                    weight_grad[channel, line],
-                    pixels[line * width * channels :],
+                    weight2_grad[channel, line],
+                    pixels[line * line_size :],
                     factors[channel, : counts[channel]],
                     starts[channel],
                 )
-        for i in range(len(pixels_grad)):  # a NaN lets the gradient through, as in torch
-            pixels_grad[i] = 0 if pixels[i] <= 0 else pixels_grad[i]
+        if both:
+            for i in range(len(pixels)):
+                hidden_grad[i] = 0 if pixels[i] <= 0 else hidden_grad[i]
+            sums = weight1_grads[piece], bias1_grads[piece]
+            _first_gradients(images[image], hidden_grad, width, stride, *sums)
+
+
+@compiled
+def _first_gradients(
+    image: Array,  # (R, S, D)
+    grad: Array,  # (H·W·C)
+    width: int,  # W
+    stride: tuple[int, int],
+    weight_grad: Array,  # (J, I, D, C), added to
+    bias_grad: Array,  # (C,), added to
+) -> None:
+    """Go back from the hidden image to the first convolution's kernels."""
+    rows, columns, depth, channels = weight_grad.shape
+    height = len(grad) // (width * channels)
+    factors = np.empty(height * width, grad.dtype)
+    starts = np.empty(height * width, np.int64)
+    for place in range(height * width):
+        factors[place] = 1
+        starts[place] = place * channels
+    _add_patches(bias_grad, grad, factors, starts)
+    for j in range(rows):
+        for i in range(columns):
+            for d in range(depth):
+                count = 0
+                for y in range(height):
+                    for x in range(width):
+                        pixel = image[y * stride[0] + j, x * stride[1] + i, d]
+                        factors[count] = pixel
+                        starts[count] = (y * width + x) * channels
+                        count += pixel != 0
+                _add_patches(weight_grad[j, i, d], grad, factors[:count], starts)
 
 
 @compiled
 def _add_patches(to: Array, pixels: Array, factors: Array, starts: Array) -> None:
-    """Add lines of patches, times their factors: four at a time, which stores fewer sums."""
+    """Add parts of `pixels`, times their factors: four at a time, which stores fewer sums."""
     size, fours = len(to), len(factors) // 4 * 4
     for k in range(0, fours, 4):
         f0, f1, f2, f3 = factors[k], factors[k + 1], factors[k + 2], factors[k + 3]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from mnist_cnn.nets.describe import arguments
-from mnist_cnn.nets.layers import ReLUConvMaxPool, check_sizes, has_hooks, rectified
+from mnist_cnn.nets.layers import check_sizes, double_conv, rectified
 from mnist_cnn.training.randomness import Dropout
 
 
@@ -16,11 +16,10 @@ class KerasCNN(nn.Module):
     """The classic Keras MNIST CNN: 32C3-relu, 64C3-relu, maxpool2, dropout, 128-relu, dropout, 10.
 
     The same function, initialisation and order of weights as the Keras model, 1,199,882 weights
-    with the defaults. Four things are written differently and compute the same: the second ReLU
+    with the defaults. Three things are written differently and compute the same: the second ReLU
     comes after the pooling, where it has a quarter of the work (both are monotonic, so they
-    commute), dropout comes after flattening, where each image is contiguous, the second convolution
-    rectifies its input itself, and its gradient leaves out the zeros (see
-    `mnist_cnn.kernels.conv_max_pool`).
+    commute), dropout comes after flattening, where each image is contiguous, and the gradient of
+    both convolutions leaves out the zeros (see `mnist_cnn.kernels.double_conv`).
 
     Args:
         filters: Channels of the two 3×3 convolutions.
@@ -48,7 +47,7 @@ class KerasCNN(nn.Module):
         self.hparams = arguments(locals())
         check_sizes(self, *filters, hidden, num_classes)
         self.conv1 = nn.Conv2d(1, filters[0], kernel_size=3)
-        self.conv2 = ReLUConvMaxPool(filters[0], filters[1], kernel_size=3)
+        self.conv2 = nn.Conv2d(filters[0], filters[1], kernel_size=3)
         self.conv_dropout = Dropout(conv_dropout)
         self.dense1 = nn.Linear(filters[1] * 12 * 12, hidden)
         self.dense_dropout = Dropout(dense_dropout)
@@ -56,9 +55,7 @@ class KerasCNN(nn.Module):
         self.apply(keras_init)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, 1, 28, 28) in [0, 1] → (B, 10) logits
-        overwrite = not has_hooks(self.conv1, self.conv2)
-        x = self.conv1(x)  # (B, 32, 26, 26)
-        x = rectified(self.conv2, x, overwrite=overwrite)  # (B, 64, 12, 12)
+        x = double_conv(self.conv1, self.conv2, x)  # (B, 64, 12, 12)
         x = x.permute(0, 2, 3, 1).flatten(1)  # (B, 9216), Keras's order; free in channels_last
         x = self.conv_dropout(x)
         x = self.dense_dropout(rectified(self.dense1, x))  # (B, 128)

@@ -5,7 +5,7 @@ Letters of the shapes: B images, C channels, H and W pixels, O channels out, P a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from torch import Tensor, distributed, nn
 from torch.distributed.nn.functional import all_reduce
 
 from mnist_cnn.errors import UserError
-from mnist_cnn.kernels import conv_max_pool as kernels
+from mnist_cnn.kernels import double_conv as kernels
 from mnist_cnn.training.randomness import Dropout, dropout_layers
 
 
@@ -47,6 +47,34 @@ def has_hooks(*layers: nn.Module) -> bool:
     )
 
 
+def double_conv(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor:
+    """``relu(max_pool2d(second(relu(first(x))), 2))``, whose gradient on a CPU leaves out zeros.
+
+    See `mnist_cnn.kernels.double_conv`, which is for layers that are convolutions and nothing else.
+
+    Args:
+        first: Makes (B, C, H, W) of `x`.
+        second: Makes (B, O, 2·P, 2·Q) of that.
+        x: Images.
+
+    Returns:
+        (B, O, P, Q).
+    """
+    symbolic = not isinstance(x, Tensor)  # torch.fx takes notes
+    if symbolic or has_hooks(first, second) or not (is_plain(first) and is_plain(second, (1, 1))):
+        return F.relu(F.max_pool2d(second(F.relu(first(x))), 2), inplace=True)
+    weights = first.weight, first.bias, second.weight, second.bias
+    return kernels.double_conv(x, *weights, stride=first.stride)
+
+
+def is_plain(layer: Any, stride: tuple[int, int] | None = None) -> TypeGuard[nn.Conv2d]:
+    """Whether a layer is a convolution without padding, dilation or groups, and nothing else."""
+    if type(layer) is not nn.Conv2d or "forward" in vars(layer):
+        return False
+    plain = (layer.padding, layer.dilation, layer.groups) == ((0, 0), (1, 1), 1)
+    return plain and stride in (None, layer.stride)
+
+
 class BatchNorm(nn.BatchNorm2d):
     """``nn.BatchNorm2d`` whose statistics are those of the global batch.
 
@@ -78,25 +106,6 @@ class BatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
 
 
-class ReLUConvMaxPool(nn.Conv2d):
-    """Rectifier, convolution and 2×2 max-pooling, whose gradient leaves out zeros.
-
-    See `mnist_cnn.kernels.conv_max_pool`.
-
-    Args:
-        in_channels: C.
-        out_channels: O.
-        kernel_size: Of the convolution, which has stride 1 and no padding.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
-        super().__init__(in_channels, out_channels, kernel_size)
-
-    # (B, C, H, W) → (B, O, P, Q); `overwrite` says that nothing else uses the input
-    def forward(self, input: Tensor, overwrite: bool = False) -> Tensor:
-        return kernels.relu_conv_max_pool(input, self.weight, self.bias, overwrite=overwrite)
-
-
 class FlattenChannelsLast(nn.Module):
     """Flattens rows, columns, channels in Keras's order."""
 
@@ -106,7 +115,7 @@ class FlattenChannelsLast(nn.Module):
 
 def load_kernels(net: nn.Module) -> None:
     """Load the compiled loops that a net will use on a CPU: a second that its first step saves."""
-    if any(isinstance(module, ReLUConvMaxPool) for module in net.modules()):
+    if is_plain(getattr(net, "conv1", None)) and is_plain(getattr(net, "conv2", None)):
         kernels.load()
     if dropout_layers(net):
         autocast = torch.is_autocast_enabled("cpu")
