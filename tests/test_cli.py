@@ -265,6 +265,8 @@ def test_help_names_the_classes_that_there_are(cli: Cli) -> None:
     for net in ("EnsembleCNN", "FastCNN", "KerasCNN", "RecordCNN", "SequentialCNN"):
         assert net in result.out
     assert ", Adam, AdamW, " in cli("fit", "--model.optimizer.help", "--trainer.devices=1").out
+    assert "RandomPen" in cli("fit", "--model.augment.help").out
+    assert "MovingAverage" in cli("fit", "--trainer.callbacks.help").out
 
 
 def test_a_truncated_checkpoint(cli: Cli, checkpoint: Path, tmp_path: Path) -> None:

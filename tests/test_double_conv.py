@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mnist_cnn import KerasCNN
+from mnist_cnn import EnsembleCNN, FastCNN, KerasCNN, RecordCNN
+from mnist_cnn.kernels import double_conv as module
 from mnist_cnn.kernels import numba_cache
 from mnist_cnn.kernels.double_conv import double_conv
 from mnist_cnn.kernels.numba_cache import compiled_loops
+from mnist_cnn.nets import load_kernels
 
 Weights = tuple[Tensor, Tensor, Tensor, Tensor]
 KINDS = [torch.contiguous_format, torch.channels_last]
@@ -139,32 +141,41 @@ def test_a_numerical_gradient_agrees() -> None:
 
 
 @pytest.mark.parametrize("frozen", [(0, 1), (0,), (2, 3), (1, 3), (0, 1, 2)], ids=str)
+@pytest.mark.parametrize("first", [(3, 3), (5, 5)], ids=str)
 def test_frozen_weights_get_no_gradient(
-    frozen: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    first: tuple[int, int], frozen: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loops = compiled_loops()
     assert loops is not None
-    gone_on: list[bool] = []
+    gone_on: list[int] = []
     go_back = loops.gradients
 
     def noted(*arguments: Any) -> None:
-        gone_on.append(arguments[12])
+        gone_on.append(arguments[6].size + arguments[7].size)
         go_back(*arguments)
 
     monkeypatch.setattr(loops, "gradients", noted)
-    images, weights = inputs()
+    images, weights = inputs(first=first)
     for i in frozen:
         weights[i].requires_grad_(False)
     pooled = double_conv(images, *weights)
     pooled.sum().backward()
     assert is_sparse(pooled)
     assert [weight.grad is None for weight in weights] == [i in frozen for i in range(4)]
-    assert set(gone_on) == {not {0, 1} <= {*frozen}}  # nor was one computed in vain
+    assert set(map(bool, gone_on)) == {not {0, 1} <= {*frozen}}  # nor was one computed in vain
     free = [weight for weight in weights if weight.requires_grad]
     plain = torch.autograd.grad(stock(images, *weights).sum(), free)
     for weight, gradient in zip(free, plain, strict=True):
         assert weight.grad is not None
         torch.testing.assert_close(weight.grad, gradient)
+
+
+def test_the_gradient_may_be_asked_for_twice() -> None:
+    images, weights = inputs()
+    pooled = double_conv(images, *weights)
+    first = torch.autograd.grad(pooled.sum(), weights, retain_graph=True)
+    second = torch.autograd.grad(pooled.sum(), weights)
+    assert all(map(torch.equal, first, second))
 
 
 def test_images_whose_gradient_is_wanted_get_it() -> None:
@@ -225,6 +236,7 @@ def test_it_is_stock_where_the_sparse_pass_is_not_for() -> None:
     assert not is_sparse(double_conv(images.bfloat16(), *(w.bfloat16() for w in weights)))
     traced = torch.jit.trace(double_conv, (images, *weights))
     assert "max_pool2d" in str(traced.graph)
+    assert "DoubleConv" not in str(traced.graph)
 
 
 def test_its_gradient_can_be_differentiated() -> None:
@@ -289,6 +301,21 @@ def test_a_numba_that_does_not_work_is_done_without(monkeypatch: pytest.MonkeyPa
 def test_importing_the_net_does_not_import_numba() -> None:
     program = "import sys, mnist_cnn; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "net", [KerasCNN(), FastCNN(), EnsembleCNN([KerasCNN()])], ids=lambda net: type(net).__name__
+)
+def test_the_loops_are_loaded_for_the_nets_that_use_them(
+    net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[bool] = []
+    monkeypatch.setattr(module, "load", lambda: loaded.append(True))
+    load_kernels(net)
+    assert loaded
+    loaded.clear()
+    load_kernels(RecordCNN())
+    assert not loaded
 
 
 def test_it_is_part_of_the_keras_net() -> None:

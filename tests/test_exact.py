@@ -62,16 +62,18 @@ def test_shares_are_made_of_the_same_chunks(
 
 
 @pytest.mark.slow
-def test_chunks_change_nothing_but_rounding(cli: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["cnn", "fast"])  # and the fused optimizer
+def test_chunks_change_nothing_but_rounding(cli: Program, tmp_path: Path, name: str) -> None:
     weights = []
     for chunks in (0, 4):
         result = cli(
-            *("fit", *CNN, "--trainer.max_epochs=1", "--trainer.limit_train_batches=5"),
-            *("--trainer.limit_val_batches=1", f"--data.chunks={chunks}"),
+            *("fit", f"--config=configs/{name}.yaml", "--trainer.max_epochs=1"),
+            *("--trainer.limit_train_batches=5", "--trainer.limit_val_batches=1"),
+            f"--data.chunks={chunks}",
             f"--trainer.logger.init_args.save_dir={tmp_path / str(chunks)}",
         )
         assert result.code == 0, result.err
-        path = tmp_path / str(chunks) / "cnn" / "version_0" / "checkpoints" / "last.ckpt"
+        path = tmp_path / str(chunks) / name / "version_0" / "checkpoints" / "last.ckpt"
         weights.append(torch.load(path, weights_only=True)["state_dict"])
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-5)
     assert differences(*weights)

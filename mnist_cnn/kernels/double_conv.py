@@ -6,7 +6,7 @@ second convolution are zero, and the stock backward pass, half of the work of a 
 with them all. Here each number that is not zero adds its multiple of the kernel to the gradient of
 the hidden image, and its multiple of the patch it saw to the gradient of the kernel: the same sums,
 in another order, which does not depend on the number of threads. While that gradient is in the
-cache it goes on to the first convolution, whose sums leave out the black pixels.
+cache it goes on to the first convolution, whose sums leave out the pixels that are 0.
 
 Letters of the shapes: B images, D channels of R×S pixels; C hidden channels of H×W pixels, which
 kernels of J×I make; O channels of P×Q pixels out, whose kernels are K×L.
@@ -14,6 +14,7 @@ kernels of J×I make; O channels of P×Q pixels out, whose kernels are K×L.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -28,6 +29,9 @@ from mnist_cnn.kernels.numba_cache import compiled_loops, loops_for
 
 #: Pieces into which a batch is cut, whatever the number of threads, so that no sum depends on it.
 PIECES = 12
+#: Pixels that a kernel of the first convolution sees, up to which its gradient is summed here.
+#: torch's pass, whose time does not depend on them, is faster for more.
+FEW = 9
 
 
 def double_conv(
@@ -114,19 +118,27 @@ class _DoubleConv(torch.autograd.Function):
         arrays = [
             tensor.numpy() for tensor in (*back, images, hidden.flatten(1), kernels.flatten(2))
         ]
+        first = any(needed[1:3])
+        few = weight1[0].numel() <= FEW
+        hidden_grad = x.new_empty(len(x) if first and not few else 0, hidden.shape[1:].numel())
+        pieces = PIECES if first and few else 0
         sums = [
-            x.new_zeros(PIECES, *weight1.shape[2:], *weight1.shape[1::-1]),  # J, I, D, C
+            x.new_zeros(pieces, *weight1.shape[2:], *weight1.shape[1::-1]),  # J, I, D, C
             x.new_zeros(PIECES, len(weight1)),
             x.new_zeros(PIECES, *kernels.shape[:2], kernels[0, 0].numel()),  # O, K, L·C
             x.new_zeros(PIECES, len(weight2)),
         ]
-        arrays += [tensor.numpy() for tensor in sums]
-        _in_pieces(
-            len(x), partial(loops.gradients, *arrays, hidden.shape[2], ctx.stride, any(needed[1:3]))
-        )
+        arrays += [tensor.numpy() for tensor in (hidden_grad, *sums)]
+        _in_pieces(len(x), partial(loops.gradients, *arrays, hidden.shape[2], ctx.stride))
         weight1_grad, bias1_grad, weight2_grad, bias2_grad = (tensor.sum(dim=0) for tensor in sums)
         weight1_grad = weight1_grad.permute(3, 2, 0, 1)
         weight2_grad = weight2_grad.view(kernels.shape).permute(0, 3, 1, 2)
+        if len(hidden_grad):
+            grad = hidden_grad.view(hidden.shape).permute(0, 3, 1, 2)
+            settings = [len(weight1)], ctx.stride, (0, 0), (1, 1), False, (0, 0), 1
+            _, weight1_grad, bias1_grad = torch.ops.aten.convolution_backward(
+                grad, x, weight1, *settings, (False, True, True)
+            )
         found = None, weight1_grad, bias1_grad, weight2_grad, bias2_grad, None
         return tuple(tensor if need else None for tensor, need in zip(found, needed, strict=True))
 
@@ -150,12 +162,12 @@ def _channels_last(x: Tensor) -> Tensor:  # (B, C, H, W) → (B, H, W, C), in th
 def _in_pieces(size: int, work: Callable[[int, int, int], None]) -> None:
     """Call ``work(piece, first, end)`` for all pieces, on as many threads as torch takes."""
     bounds = pairwise(size * piece // PIECES for piece in range(PIECES + 1))
-    pool = _pool(torch.get_num_threads())
+    pool = _pool(torch.get_num_threads(), os.getpid())
     pieces = [pool.submit(work, piece, *ends) for piece, ends in enumerate(bounds)]
     for piece in pieces:
         piece.result()
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:  # one that forks has no threads
     return ThreadPoolExecutor(threads, thread_name_prefix="sparse")

@@ -71,18 +71,18 @@ def gradients(
     images: Array,  # (B, R, S, D)
     hidden: Array,  # (B, H·W·C), rectified
     weight2: Array,  # (O, K, L·C)
-    weight1_grads: Array,  # (pieces, J, I, D, C), added to, as are the next three
-    bias1_grads: Array,  # (pieces, C)
+    hidden_grads: Array,  # (B, H·W·C), written; (0, H·W·C) if it is not wanted
+    weight1_grads: Array,  # (pieces, J, I, D, C), added to; (0, J, I, D, C) if it is not wanted
+    bias1_grads: Array,  # (pieces, C), as are the next two
     weight2_grads: Array,  # (pieces, O, K, L·C)
     bias2_grads: Array,  # (pieces, O)
     width: int,  # W
     stride: tuple[int, int],  # of the first convolution
-    both: bool,  # whether to go on to it
     piece: int,  # where to add
     first: int,  # the images to do
     end: int,
 ) -> None:
-    """Go back from the output to both convolutions' kernels.
+    """Go back from the output to the second convolution's kernels, and on to the first one's.
 
     All that an image needs stays in the cache meanwhile.
     """
@@ -97,9 +97,12 @@ def gradients(
     counts = np.empty(filters, np.int64)  # of each filter: how many, factors and starts of patches
     factors = np.empty((filters, cells), grad.dtype)
     starts = np.empty((filters, cells), np.int64)
-    hidden_grad = np.empty_like(hidden[0])
+    keep, go_on = len(hidden_grads) > 0, len(weight1_grads) > 0
+    hidden_grad = np.empty(hidden.shape[1], grad.dtype)
     for image in range(first, end):
         pixels = hidden[image]
+        if keep:
+            hidden_grad = hidden_grads[image]
         hidden_grad[:] = 0
         counts[:] = 0
         for cell in range(cells):
@@ -116,7 +119,7 @@ def gradients(
                 starts[channel, counts[channel]] = start
                 counts[channel] += 1
                 bias2_grad[channel] += factor
-                if both:
+                if keep or go_on:
                     for line in range(lines):
                         to = hidden_grad[start + line * line_size :]
                         for i in range(size):
@@ -129,9 +132,9 @@ def gradients(
                     factors[channel, : counts[channel]],
                     starts[channel],
                 )
-        if both:
-            for i in range(len(pixels)):
-                hidden_grad[i] = 0 if pixels[i] <= 0 else hidden_grad[i]
+        for i in range(len(pixels)):
+            hidden_grad[i] = 0 if pixels[i] <= 0 else hidden_grad[i]
+        if go_on:
             sums = weight1_grads[piece], bias1_grads[piece]
             _first_gradients(images[image], hidden_grad, width, stride, *sums)
 

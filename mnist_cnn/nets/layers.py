@@ -54,7 +54,7 @@ def double_conv(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor:
 
     Args:
         first: Makes (B, C, H, W) of `x`.
-        second: Makes (B, O, 2·P, 2·Q) of that.
+        second: Makes of that what is pooled.
         x: Images.
 
     Returns:
@@ -69,10 +69,10 @@ def double_conv(first: nn.Module, second: nn.Module, x: Tensor) -> Tensor:
 
 def is_plain(layer: Any, stride: tuple[int, int] | None = None) -> TypeGuard[nn.Conv2d]:
     """Whether a layer is a convolution without padding, dilation or groups, and nothing else."""
-    if type(layer) is not nn.Conv2d or "forward" in vars(layer):
+    if type(layer) is not nn.Conv2d or not {"forward", "_conv_forward"}.isdisjoint(layer.__dict__):
         return False
     plain = (layer.padding, layer.dilation, layer.groups) == ((0, 0), (1, 1), 1)
-    return plain and stride in (None, layer.stride)
+    return plain and isinstance(layer.stride, tuple) and stride in (None, layer.stride)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -115,7 +115,7 @@ class FlattenChannelsLast(nn.Module):
 
 def load_kernels(net: nn.Module) -> None:
     """Load the compiled loops that a net will use on a CPU: a second that its first step saves."""
-    if is_plain(getattr(net, "conv1", None)) and is_plain(getattr(net, "conv2", None)):
+    if any(is_plain(getattr(module, "conv2", None)) for module in net.modules()):
         kernels.load()
     if dropout_layers(net):
         autocast = torch.is_autocast_enabled("cpu")

@@ -22,14 +22,17 @@ from mnist_cnn.nets import NETS
 from mnist_cnn.settings import config_files
 from mnist_cnn.settings.plain_words import NO_SUCH_CLASS, NOT_IMPORTED, REFUSED, in_plain_words
 from mnist_cnn.training.augment import Augmentation
+from mnist_cnn.training.averaging import MovingAverage
+from mnist_cnn.training.pens import RandomPen
 
-#: By setting, those that are named without their module: the package's, or all of a kind.
+#: By setting, those that are named without their module: the package's, or all of a kind that are
+#: imported.
 CLASSES: dict[str, tuple[type, ...]] = {
     "model.net": tuple(NETS.values()),
     "model.optimizer": (Optimizer,),
     "model.lr_scheduler": (LRScheduler,),
-    "model.augment": (Augmentation,),
-    "trainer.callbacks": (Callback,),
+    "model.augment": (Augmentation, RandomPen),
+    "trainer.callbacks": (Callback, MovingAverage),
     "trainer.logger": (Logger,),
 }
 #: What others call our flags, one of which no parser knows before it knows the class.

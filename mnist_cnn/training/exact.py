@@ -83,5 +83,6 @@ class ExactGradient:
     def write(self, batches: int) -> None:
         """Add the gradient to that of the weights, as one of so many accumulated batches."""
         for weight, total in zip(self.weights, self.sum.totals, strict=True):
-            gradient = (total / batches).to(weight.dtype)
+            # In the weight's order of memory, which fused optimizers take for granted.
+            gradient = torch.empty_like(weight).copy_(total / batches)
             weight.grad = gradient if weight.grad is None else weight.grad + gradient
