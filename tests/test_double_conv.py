@@ -262,6 +262,23 @@ def test_a_hook_of_a_weight_runs_once_in_a_gradient_that_is_differentiated() -> 
     torch.testing.assert_close(found[:2], found[2:])
 
 
+def test_many_gradients_at_once_and_derivatives_forwards() -> None:
+    images, weights = inputs(batch=2, pixels=9)
+    pooled = double_conv(images, *weights)
+    assert is_sparse(pooled)
+    given = torch.randn(3, *pooled.shape).double()
+    at_once = torch.autograd.grad(pooled, weights, given, is_grads_batched=True, retain_graph=True)
+    for i in range(3):
+        one = torch.autograd.grad(pooled, weights, given[i], retain_graph=True)
+        for gradient, many in zip(one, at_once, strict=True):
+            torch.testing.assert_close(many[i], gradient)
+
+    def summed(*weights: Tensor) -> Tensor:
+        return double_conv(images, *weights).square().sum()
+
+    assert torch.autograd.gradcheck(summed, weights, check_forward_ad=True)
+
+
 def test_gradients_of_each_example_by_torch_func() -> None:
     images, (_, *others) = inputs()
     weight = inputs()[1][0].detach()

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 
 from mnist_cnn.kernels.numba_cache import compiled_loops, loops_for
 
@@ -48,7 +49,7 @@ def double_conv(
     The sparse backward pass is for float32 and float64 on a CPU, on up to 12 threads, and needs
     numba (extra ``fast``). Everywhere else this is what it says, as it is where the gradient of
     the images is wanted, a program is traced or compiled, within the transforms of `torch.func`,
-    and for a second derivative.
+    for derivatives forwards, for second ones, and for many at once.
 
     Args:
         x: (B, D, R, S).
@@ -108,8 +109,9 @@ class _DoubleConv(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight1, bias1, weight2, bias2, hidden, places, output = ctx.saved_tensors
         needed = ctx.needs_input_grad
-        if torch.is_grad_enabled():  # the gradient is to be differentiated
-            return _differentiable((x, weight1, bias1, weight2, bias2, ctx.stride), grad, needed)
+        # The gradient is to be differentiated, or it is many at once.
+        if torch.is_grad_enabled() or is_legacy_batchedtensor(grad):
+            return _by_torch((x, weight1, bias1, weight2, bias2, ctx.stride), grad, needed)
         loops = compiled_loops()
         assert loops is not None  # or it had not come here
         images, hidden, kernels = map(_channels_last, (x, hidden, weight2))
@@ -143,15 +145,18 @@ class _DoubleConv(torch.autograd.Function):
         return tuple(tensor if need else None for tensor, need in zip(found, needed, strict=True))
 
 
-def _differentiable(
+def _by_torch(
     arguments: tuple[Any, ...], grad: Tensor, needed: tuple[bool, ...]
 ) -> tuple[Tensor | None, ...]:
     """The gradients of those arguments that need one, by torch's own backward pass."""
+    differentiable = torch.is_grad_enabled()
     pairs = list(zip(arguments, needed, strict=True))
-    # Without the hooks of the user's.
-    arguments = tuple(given.view_as(given) if need else given for given, need in pairs)
+    with torch.enable_grad():
+        # Without the hooks of the user's.
+        arguments = tuple(given.view_as(given) if need else given for given, need in pairs)
+        output = _plain(*arguments)
     inputs = [given for given, need in zip(arguments, needed, strict=True) if need]
-    found = iter(torch.autograd.grad(_plain(*arguments), inputs, grad, create_graph=True))
+    found = iter(torch.autograd.grad(output, inputs, grad, create_graph=differentiable))
     return tuple(next(found) if need else None for need in needed)
 
 

@@ -9,6 +9,7 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 
 @cache
@@ -27,8 +28,10 @@ def compiled_loops() -> ModuleType | None:
 def loops_for(x: Tensor) -> ModuleType | None:
     """`compiled_loops`, where `x` is on a CPU, and what is done with it is done now.
 
-    Where a program is traced or compiled, or within the transforms of `torch.func`, it is not.
+    Where a program is traced or compiled, and within the transforms of `torch.func` or the levels
+    of `torch.autograd.forward_ad`, it is not.
     """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    transformed = torch._C._are_functorch_transforms_active()  # which no public function says
+    # Which no public function says.
+    transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
     return None if x.device.type != "cpu" or traced or transformed else compiled_loops()
