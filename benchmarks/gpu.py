@@ -18,10 +18,10 @@ from benchmarks import programs, records, trainings
 from benchmarks.records import Record, Row
 
 PEERS = (
-    *("keras", "keras --steps-per-execution=32", "lightning --workers=8", "gpu"),
-    *(f"gpu --record --precision={precision}" for precision in ("fp32", "tf32", "bf16")),
     *("cnn", "cnn --model.record_step=false"),
     *("cnn+bf16", "cnn+bf16 --model.record_step=false"),
+    *(f"gpu --record --precision={precision}" for precision in ("fp32", "tf32", "bf16")),
+    *("gpu", "keras", "keras --steps-per-execution=32", "lightning --workers=8"),
 )
 OPTIONS = trainings.options((), seeds=3, epochs=4)
 OPTIONS |= {"peers": PEERS, "accelerator": "gpu", "keras-python": Path(sys.executable)}

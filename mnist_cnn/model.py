@@ -215,6 +215,9 @@ class MNISTClassifier(LightningModule):
                 for group in optimizer.param_groups:
                     group.update(optimizer.defaults)
 
+    def on_fit_end(self) -> None:
+        self.whole_steps.end()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the ranks have counted of the epoch so far."""
         if self._trainer and is_within_epoch(self._trainer):

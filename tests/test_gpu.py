@@ -36,6 +36,7 @@ KEY = step_keys(1, 2, 3, layers=0, device=CPU)[0]
 FAST, RECORD = ("--config", "configs/fast.yaml"), ("--config", "configs/record.yaml")
 BF16, EXACT = (("--config", f"configs/{n}.yaml") for n in ("bf16", "exact"))
 PLAIN, UNCOMPILED = ("--model.record_step=false",), ("--model.compile=false",)
+MUST = "--model.record_step=true"  # or it fails
 ON_GPU = ("--trainer.accelerator=gpu", "--trainer.devices=1")
 
 # Lightning sets it for --trainer.deterministic, but CUDA looks at it once in a process.
@@ -123,7 +124,11 @@ def losses(
         enable_model_summary=False,
         **settings,
     )
-    run.fit(MNISTClassifier(net(), record_step=record_step, compile=compile), mnist)
+    model = MNISTClassifier(net(), record_step=record_step, compile=compile)
+    run.fit(model, mnist)
+    if record_step is True:
+        assert model.whole_steps.made
+        assert model.whole_steps.compile == compile  # not given up
     return torch.stack(seen.seen).cpu()
 
 
@@ -255,14 +260,17 @@ class Asks(nn.Module):
 
 
 def test_a_net_that_cannot_be_recorded_trains_as_before(
-    mnist: MNISTDataModule, capsys: pytest.CaptureFixture[str]
+    mnist: MNISTDataModule,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     here = torch.cuda.current_stream()
     settings: dict[str, Any] = {"limit_train_batches": 20, "deterministic": True}
     recorded, plain = (
         losses("gpu", mnist, record_step=record, net=Asks, **settings) for record in ("auto", False)
     )
-    assert "The step is not recorded, but taken as on a CPU: " in capsys.readouterr().err
+    said = capsys.readouterr().err + caplog.text
+    assert "The step is not recorded, but taken as on a CPU: " in said
     assert torch.cuda.current_stream() == here
     assert torch.cuda.get_sync_debug_mode() == 0
     assert torch.equal(recorded, plain)
@@ -273,13 +281,13 @@ def test_a_net_that_cannot_be_recorded_trains_as_before(
 @pytest.mark.parametrize(
     "flags",
     [
-        pytest.param((*RECORD, added(TheAverageIsThere)), id="record"),
-        pytest.param((*RECORD, *BF16, added(TheAverageIsThere)), id="record bf16"),
+        pytest.param((*RECORD, added(TheAverageIsThere), MUST), id="record"),
+        pytest.param((*RECORD, *BF16, added(TheAverageIsThere), MUST), id="record bf16"),
         pytest.param((*CNN, *EXACT), id="exact"),
-        pytest.param((*CNN, *BF16), id="cnn bf16"),
-        pytest.param((*CNN, *UNCOMPILED), id="recorded uncompiled"),
+        pytest.param((*CNN, *BF16, MUST), id="cnn bf16"),
+        pytest.param((*CNN, *UNCOMPILED, MUST), id="recorded uncompiled"),
         # The gradient's sum is a part of what is recorded; for a group of one NCCL only copies.
-        pytest.param((*CNN, "--trainer.strategy=ddp"), id="ddp"),
+        pytest.param((*CNN, "--trainer.strategy=ddp", MUST), id="ddp"),
         pytest.param((*CNN, *PLAIN), id="not recorded"),
         pytest.param((*CNN, *PLAIN, "--model.compile=true"), id="compiled, not recorded"),
     ],
@@ -320,11 +328,11 @@ class NoWaiting(Callback):
 @pytest.mark.parametrize(
     "flags",
     [
-        pytest.param(CNN, id="cnn"),
-        pytest.param((*CNN, *BF16), id="cnn bf16"),
+        pytest.param((*CNN, MUST), id="cnn"),
+        pytest.param((*CNN, *BF16, MUST), id="cnn bf16"),
         pytest.param((*CNN, *PLAIN), id="not recorded"),
-        pytest.param(FAST, id="fast"),
-        pytest.param(RECORD, id="record"),
+        pytest.param((*FAST, MUST), id="fast"),
+        pytest.param((*RECORD, MUST), id="record"),
     ],
 )
 def test_no_step_waits_for_the_device(cli: Program, flags: tuple[str, ...]) -> None:

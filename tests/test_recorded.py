@@ -175,3 +175,28 @@ def test_any_other_error_is_not_taken_for_one_of_recording() -> None:
 
     with pytest.raises(TypeError, match="a bug"):
         Training(wrong).recorded().prove(examples())
+
+
+@pytest.mark.parametrize(
+    ("answers", "steps", "refused"), [(101, 1, False), (130, 1, True), (100, 2, True)]
+)
+def test_counts_may_differ_by_near_ties_alone(answers: int, steps: int, refused: bool) -> None:
+    training = Training()
+    counts = torch.tensor([0, 0])
+
+    def counting(right: int, steps: int) -> Callable[..., Tensor]:
+        def step(x: Tensor, rate: Tensor) -> Tensor:
+            counts.add_(torch.tensor([right, steps]))
+            return training(x, rate)
+
+        return step
+
+    program = Recorded(
+        counting(answers, steps), lambda: [*training.state(), counts], plain=counting(100, 1)
+    )
+    if refused:
+        with pytest.raises(NotRecordableError, match="counts differently"):
+            program.prove(examples())
+    else:
+        program.prove(examples())
+    assert counts.tolist() == [0, 0]

@@ -8,6 +8,7 @@ optimizer's, and the model's hooks `backward` and `optimizer_step` leave out wha
 from __future__ import annotations
 
 import atexit
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -44,6 +45,8 @@ class WholeSteps:
         #: Whether the step under way has been.
         self.taken = False
         self.programs: dict[Any, Recorded] = {}
+        #: How many have been made.
+        self.made = 0
         self.settings: list[Any] = []
         self._last_rates: tuple[list[float], Tensor] | None = None
 
@@ -71,14 +74,18 @@ class WholeSteps:
         self.programs.clear()
         # Before the process group goes, which Lightning ends at the exit: NCCL waits there for all
         # recordings that use it.
-        atexit.register(self.programs.clear)
-        self.full_batch, self.layers = 0, len(dropout_layers(model))
+        atexit.register(_end, weakref.ref(self))
+        self.layers = len(dropout_layers(model))
         self.on = self.must or (record == "auto" and on_gpu)
         if self.on and (reason := obstacle(self.trainer, model)):
             self.give_up(reason)
 
     def __reduce__(self) -> Any:
         return WholeSteps, ()  # a copy of the model begins without
+
+    def end(self) -> None:
+        """Let go of the programs, and of all that they hold."""
+        self.programs.clear()
 
     def give_up(self, reason: str) -> None:
         """Take no more steps, and say why in a line.
@@ -193,8 +200,9 @@ class WholeSteps:
 
         parts: list[Any] = [losses_of, lambda: optimizer.step()]
         plain = partial(function, *parts)
-        self.full_batch = max(self.full_batch, batch.size)
-        if self.compile and batch.size == self.full_batch:  # not for the last batch of an epoch
+        loader: Any = trainer.train_dataloader
+        # Not for the last, smaller batch of an epoch.
+        if self.compile and batch.global_size == loader.sampler.batch_size:
             # DDP's reducer, for which it would cut the program in pieces, has nothing to do here.
             torch._dynamo.config.optimize_ddp = False
             # A fused optimizer is one kernel already.
@@ -203,6 +211,7 @@ class WholeSteps:
             parts = [compiled[0], parts[1] if fused else compiled[1]]
         program = Recorded(partial(function, *parts), state, plain, list(model.modules()))
         self.programs[kind] = program
+        self.made += 1
         return program
 
     def _rates(self) -> Tensor:
@@ -223,6 +232,11 @@ class WholeSteps:
         return [
             ((indices + 7919 * i) % images, keys + i, rates * (1 - 0.25 * i)) for i in range(PROOFS)
         ]
+
+
+def _end(steps: weakref.ref[WholeSteps]) -> None:
+    if (there := steps()) is not None:
+        there.end()
 
 
 def is_for(device: torch.device) -> bool:
