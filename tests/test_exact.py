@@ -62,8 +62,10 @@ def test_shares_are_made_of_the_same_chunks(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["cnn", "fast"])  # and the fused optimizer
-def test_chunks_change_nothing_but_rounding(cli: Program, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "rounding"), [("cnn", 1e-5), ("fast", 1e-4)])  # Adam, fused
+def test_chunks_change_nothing_but_rounding(
+    cli: Program, tmp_path: Path, name: str, rounding: float
+) -> None:
     weights = []
     for chunks in (0, 4):
         result = cli(
@@ -75,7 +77,7 @@ def test_chunks_change_nothing_but_rounding(cli: Program, tmp_path: Path, name: 
         assert result.code == 0, result.err
         path = tmp_path / str(chunks) / name / "version_0" / "checkpoints" / "last.ckpt"
         weights.append(torch.load(path, weights_only=True)["state_dict"])
-    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=rounding)
     assert differences(*weights)
 
 

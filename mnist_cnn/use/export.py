@@ -172,7 +172,9 @@ def _program(model: MNISTClassifier) -> torch.export.ExportedProgram:
     module = module.to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 28, 28, dtype=torch.uint8)  # a 1 would be taken for a constant
     return torch.export.export(
-        module, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}}
+        module,
+        (example,),
+        dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1, max=2**31)}},
     )
 
 
