@@ -89,19 +89,12 @@ def _plain(
 
 class _DoubleConv(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight1: Tensor,
-        bias1: Tensor | None,
-        weight2: Tensor,
-        bias2: Tensor | None,
-        stride: tuple[int, ...],
-    ) -> Tensor:
+    def forward(ctx: Any, *arguments: Any) -> Tensor:  # as `_plain` has them
+        x, weight1, bias1, weight2, bias2, stride = arguments
         hidden = F.conv2d(x, weight1, bias1, stride).relu_()
         pooled, places = F.max_pool2d(F.conv2d(hidden, weight2, bias2), 2, return_indices=True)
         output = pooled.relu_()
-        ctx.save_for_backward(x, weight1, bias1, weight2, bias2, hidden, places, output)
+        ctx.save_for_backward(*arguments[:-1], hidden, places, output)
         ctx.stride = stride
         return output
 
