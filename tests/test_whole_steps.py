@@ -176,6 +176,28 @@ def test_the_last_smaller_batch_has_a_program_of_its_own(mnist: MNISTDataModule)
     assert differences(module.state_dict(), expected.state_dict()) == []
 
 
+@pytest.mark.usefixtures("tape")
+def test_the_last_smaller_batch_is_not_compiled(
+    mnist: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if it is the first that is recorded, as where a run goes on there."""
+    compiled: set[int] = set()
+
+    def noted(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if arguments:  # the losses of images, labels and keys; the optimizer takes none
+                compiled.add(len(arguments[0]))
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", noted)
+    data = MNISTDataModule(mnist.data_dir, batch_size=300, val_size=59_600)  # 300, 100
+    _, module, _ = trained(data, fast, True, compile=True, limit_train_batches=1.0)
+    assert module.whole_steps.made == 2
+    assert compiled == {300}
+
+
 def test_a_model_is_copied_and_pickled_after_it(mnist: MNISTDataModule) -> None:
     _, module, _ = trained(mnist, keras, True)
     for again in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
