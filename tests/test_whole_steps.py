@@ -193,8 +193,7 @@ def test_the_last_smaller_batch_is_not_compiled(
 
     monkeypatch.setattr(torch, "compile", noted)
     data = MNISTDataModule(mnist.data_dir, batch_size=300, val_size=59_600)  # 300, 100
-    _, module, _ = trained(data, fast, True, compile=True, limit_train_batches=1.0)
-    assert module.whole_steps.made == 2
+    trained(data, fast, True, compile=True, limit_train_batches=1.0)
     assert compiled == {300}
 
 
