@@ -37,15 +37,15 @@ STEPS: dict[str, dict[str, Any]] = {
     "ruled lines taken out": {f"{DIGITS}ink.without_lines": lambda mask: mask},
     "tiny pictures enlarged": {f"{DIGITS}find.TINY": 0},
     "small digits looked at closer": {f"{DIGITS}find.CLOSER": np.inf},
-    "faint lines of a drawing left out": {f"{DIGITS}ink.CLEARER": np.inf},
-    "uneven light divided out": {f"{DIGITS}ink.evenly_lit": lambda values: values},
+    "what is faint left out": {f"{DIGITS}ink.FAINT": 0.0},
+    "uneven light divided out": {
+        f"{DIGITS}ink.estimate_background": lambda values: np.full_like(values, np.median(values))
+    },
     "colours projected": {f"{DIGITS}grey._one_channel": lambda rgb: rgb.mean(axis=2)},
+    "rings left out": {f"{DIGITS}lines._surrounds": lambda *_: False},
+    "halves joined": {f"{DIGITS}lines._is_stacked": lambda *_: False},
     "fragments joined": {f"{DIGITS}lines._is_fragment": lambda *_: False},
     "wide pieces cut": {f"{DIGITS}lines.CUT_WIDTH": np.inf},
-    "strokes made as wide as MNIST's": {
-        f"{DIGITS}stroke_width.THINNEST": 0.0,
-        f"{DIGITS}stroke_width.THICKEST": np.inf,
-    },
     "the judge": {"mnist_cnn.use.judge.Judge.forward": lambda _, images: torch.ones(len(images))},
 }
 

@@ -19,6 +19,7 @@ from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import BUNDLED
 from mnist_cnn.data import MNISTDataModule
 from mnist_cnn.digits.decode import PictureError, open_pictures
+from mnist_cnn.digits.find import find_digits
 from mnist_cnn.digits.normalise import is_mnist_form, normalise
 from mnist_cnn.use.reading import Reader
 from tests.support import scenes
@@ -172,18 +173,15 @@ def test_sizes(mnist: MNISTDataModule, times: int) -> None:
     assert_alike(normalise(enlarged(image, times)), image, by=0.85)
 
 
-def test_hairlines_do_not_fade_and_fat_strokes_do_not_clog() -> None:
+def test_hairlines_and_fat_strokes_are_read() -> None:
     seven = [(300, 200), (700, 210), (450, 800)]
-    found = []
-    for width in (1, 60, 200):
+    reader = Reader(load_classifier(BUNDLED)[0]).eval()
+    for width in (1, 60, 160):
         picture = Image.new("L", (1000, 1000), 255)
         ImageDraw.Draw(picture).line(seven, fill=0, width=width, joint="curve")
-        found.append(normalise(picture))
-    thin, usual, fat = found
-    for image in (thin, fat):
-        assert_alike(image, usual, by=0.6)
-    assert 0.6 < thin.float().sum() / usual.float().sum() < 1.1
-    assert fat.float().sum() / usual.float().sum() < 2.5  # drawn, it has 3.2 times as much
+        (found,) = reader.read([find_digits(picture)])
+        assert (found.number, found.doubt) == ("7", "")
+        assert is_mnist_form(normalise(picture).numpy())
 
 
 def test_photographs_frames_and_lines(mnist: MNISTDataModule) -> None:

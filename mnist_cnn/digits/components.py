@@ -5,6 +5,7 @@ Letters of the shapes: H and W pixels of the picture.
 
 from __future__ import annotations
 
+from operator import eq
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,126 +15,71 @@ from scipy import ndimage
 from mnist_cnn.digits.view import Array, Box
 
 Mask = NDArray[np.bool_]
-Slices = tuple[slice, slice]
 
 EIGHT_CONNECTED = np.ones((3, 3), bool)  # neighbours that connect pixels: strokes may be diagonal
-
-# Which components are judged; the others are specks.
-MAX_COMPONENTS = 400  # the largest: judging takes time, and dust may leave thousands
-MIN_AREA = 3  # pixels; a drawing with less is blank but for dust
-MIN_AREA_SHARE = 0.03  # of the largest component that does not come in from the border
-INSIDE = 0.05  # of a side of the picture: what covers less of it is no table or shadow
-
-# How much like a stroke a component is. Pairs: where a feature says no, and where it says yes.
-WIDTH_TO_LENGTH = (0.45, 0.25)  # of a blob, of strokes
-SHARP_SHARE = (0.35, 0.85)  # of the edge's pixels; light and shadow are soft on some side
-EDGE_WIDTH = 2  # pixels from the outside: what is nearer is a stroke's edge
-SHARP_STEP = 0.06  # of the contrast, from a pixel to the next; light and shadow change more slowly
-MIN_FACTOR = 0.05  # of a feature that says no: the others may still outweigh it
-BORDER_FACTOR = 0.6  # at most, for what touches the border: a digit may, but rarely does
+MAX_COMPONENTS = 400  # the largest: dust may leave thousands
+MIN_AREA = 3  # pixels; less is dust
+BORDER = 0.7  # of the score is left for each side of the picture that a piece touches
 
 
-class Component(NamedTuple):
-    """A connected piece of what could be ink."""
+class Piece(NamedTuple):
+    """Ink that may be a digit: a connected component, several, or a slice of them."""
 
-    label: int  # its number in the labels
-    box: Slices
-    area: int  # pixels
-    at_border: float  # share of a side of the picture that it covers, at most
-    score: float = 1.0  # how much like the strokes of a digit it is
+    labels: frozenset[int]  # of its components
+    box: Box  # of its ink with these labels, in these columns
+    score: float  # how much like a digit's ink it is, by its contrast, size and place
+
+    @property
+    def width(self) -> int:
+        return self.box[2] - self.box[0]
 
     @property
     def height(self) -> int:
-        return self.box[0].stop - self.box[0].start
+        return self.box[3] - self.box[1]
 
-    @property
-    def edges(self) -> Box:
-        """The same box as left, top, right, bottom."""
-        rows, columns = self.box
-        return columns.start, rows.start, columns.stop, rows.stop
-
-    @property
-    def extent(self) -> int:
-        """The longer side of its box."""
-        return max(side.stop - side.start for side in self.box)
+    def __or__(self, other: Piece) -> Piece:
+        lefts, tops, rights, bottoms = zip(self.box, other.box, strict=True)
+        box = (min(lefts), min(tops), max(rights), max(bottoms))
+        return Piece(self.labels | other.labels, box, max(self.score, other.score))
 
 
 class Ink(NamedTuple):
-    """What a picture may have for ink, if that is darker (or lighter) than the background."""
+    """What a picture may have for ink."""
 
-    depth: Array  # (H, W): how far from the background, in [0, 1]; noise is cut off
+    depth: Array  # (H, W): how far from the background; noise is cut off
     labels: NDArray[np.int32]  # (H, W): the components' numbers, 0 for background
-    components: list[Component]
-    prior: float = 1.0  # how likely this is by the border alone
-    soft: int = 1  # pixels, a square around each of a component's that has its edges in it
+    components: list[Piece]
 
     @property
-    def best(self) -> Component:
-        return max(self.components, key=lambda component: component.score)
+    def score(self) -> float:
+        return max((component.score for component in self.components), default=0.0)
+
+    def mask(self, piece: Piece) -> Mask:
+        """Where a piece's ink is in its box, (height, width)."""
+        left, top, right, bottom = piece.box
+        return np.isin(self.labels[top:bottom, left:right], list(piece.labels))
 
 
 def label_components(depth: Array, mask: Mask) -> Ink:
-    """Cut a mask of what could be ink into connected components, and judge each."""
-    labels, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
-    if not count:
-        return Ink(depth, labels, [])
-    areas = np.bincount(labels.ravel())[1:]
-    sides = [labels[0], labels[-1], labels[:, 0], labels[:, -1]]
-    at_border = np.max(
-        [np.bincount(side, minlength=count + 1)[1:] / len(side) for side in sides], axis=0
-    )
-    boxes = ndimage.find_objects(labels)
-    within = areas * (at_border < INSIDE)
-    least = max(MIN_AREA, MIN_AREA_SHARE * (within.max() or areas.max()))
-    largest = [index for index in np.argsort(-areas)[:MAX_COMPONENTS] if areas[index] >= least]
+    """Cut a mask of what could be ink into connected components."""
+    found, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
+    areas = np.bincount(found.ravel(), minlength=count + 1)[1:]
+    kept = np.argsort(-areas)[:MAX_COMPONENTS]
+    kept = kept[areas[kept] >= MIN_AREA]
+    numbers = np.zeros(count + 1, np.int32)
+    numbers[kept + 1] = np.arange(1, len(kept) + 1)
+    labels = numbers[found]
     components = []
-    for index in largest:
-        component = Component(index + 1, boxes[index], areas[index], at_border[index])
-        components.append(judged(component, depth, labels))
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        strokes = labels[rows, columns] == number
+        contrast = depth[rows, columns][strokes].mean()
+        extent = max(strokes.shape) / max(labels.shape)
+        sides = sum(map(eq, box, (0, 0, *labels.shape[::-1])))
+        # A small digit is hardly less of a digit; one may touch a border, but rarely does.
+        score = float(contrast * extent**0.5 * BORDER**sides)
+        components.append(Piece(frozenset([number]), box, score))
     return Ink(depth, labels, components)
-
-
-def judged(component: Component, depth: Array, labels: NDArray[np.int32]) -> Component:
-    """With how much like the strokes of a digit it is; from 0, or almost, to 1."""
-    strokes = labels[component.box] == component.label
-    values = depth[component.box]
-    inside = ndimage.distance_transform_edt(np.pad(strokes, 1))[1:-1, 1:-1]
-    width = mean_width(inside[strokes])
-    contrast = values[strokes].mean()
-    sharp = 0.0
-    if min(strokes.shape) > 1:
-        steps = np.hypot(*np.gradient(values))[strokes & (inside < EDGE_WIDTH)]
-        sharp = np.mean(steps > SHARP_STEP * contrast)
-    away = 1 - component.at_border
-    border = np.clip(away, MIN_FACTOR, BORDER_FACTOR) if component.at_border else 1
-    score = (
-        (component.extent / max(labels.shape)) ** 0.5  # a small digit is hardly less of a digit
-        * factor(width / component.extent, WIDTH_TO_LENGTH)
-        * factor(sharp, SHARP_SHARE)
-        * contrast
-        * border
-    )
-    return component._replace(score=float(score))
-
-
-def mean_width(distances: NDArray[np.float64]) -> float:
-    """Of strokes, from their pixels' distances to the outside: a quarter of it on average.
-
-    The distances are from middle to middle: half a pixel more than to the edge.
-    """
-    return 4 * (float(distances.mean()) - 0.5)
-
-
-def factor(value: float, no_yes: tuple[float, float]) -> float:
-    """From `MIN_FACTOR`, where a feature says no, in a straight line to 1, where it says yes."""
-    no, yes = no_yes
-    return float(np.clip((value - no) / (yes - no), MIN_FACTOR, 1))
-
-
-def encloses(outer: Component, inner: Component) -> bool:
-    """Whether a component's box has another's inside."""
-    pairs = zip(outer.box, inner.box, strict=True)
-    return all(a.start < b.start and b.stop < a.stop for a, b in pairs)
 
 
 def ring(values: NDArray[Any]) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -50,28 +50,19 @@ def read_file(file: str) -> list[Page]:
     return pages
 
 
-class PictureFiles(Dataset[list[Page]]):
-    """Files that are read when they are asked for."""
-
-    def __init__(self, files: list[str]) -> None:
-        self.files = files
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> list[Page]:
-        return read_file(self.files[index])
+def read_each(files: Sequence[str]) -> list[Page]:
+    """All pages of some files."""
+    return [page for file in files for page in read_file(file)]
 
 
 def read_files(files: list[str]) -> Iterator[Page]:
     """The pages of files in their order, read by as many processes as it pays to start."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     workers = min(cores, len(files) // FILES_PER_WORKER)
-    for several in DataLoader(
-        PictureFiles(files), FILES_AT_ONCE, num_workers=workers, collate_fn=list
-    ):
-        for pages in several:
-            yield from pages
+    # A list of names does for a data set: the processes that collate its batches read the files.
+    names = cast("Dataset[str]", files)
+    for pages in DataLoader(names, FILES_AT_ONCE, num_workers=workers, collate_fn=read_each):
+        yield from pages
 
 
 def find_files(paths: str | Iterable[str]) -> list[str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink
+from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink, Piece, bounds
 from mnist_cnn.digits.decode import REDUCED, PictureError
 from mnist_cnn.digits.grey import grey
-from mnist_cnn.digits.ink import NoInkError, find_ink
-from mnist_cnn.digits.lines import Piece, find_lines, peers
+from mnist_cnn.digits.ink import find_ink
+from mnist_cnn.digits.lines import clear, find_lines, find_pieces, segments
 from mnist_cnn.digits.mnist_form import in_mnist_form, ready
 from mnist_cnn.digits.paper import find_sheet
 from mnist_cnn.digits.view import Array, Box, View
@@ -30,6 +31,7 @@ TINY = 36  # pixels of the longer side: less is enlarged to twice that, so that 
 LOOKS = 4  # how often a picture is looked at closer
 SMALL = 3  # 1/3 of WORK_SIDE: a digit that is smaller is looked at closer,
 CLOSER = 1.5  # if the picture has more than so many times as many pixels a side
+SOFT = 1  # pixel around a piece is its blurred edge, but beyond a cut is what it was cut from
 FULL_INK = 80  # percentile of the depth of a digit's ink that becomes 1: the middle of its strokes
 
 
@@ -64,20 +66,14 @@ def find_digits(picture: Image.Image) -> list[Candidate]:
         PictureError: If no ink is seen.
     """
     whole = ready(picture)
-    everything = (0, 0, *picture.size)
-    if whole is not None and ndimage.label(whole, structure=EIGHT_CONNECTED)[1] == 1:
-        return [Candidate(0, 0, 1, whole, everything, 1.0)]
-    try:
-        found = look(seen_whole(picture))
-    except NoInkError as error:
-        raise PictureError(str(error)) from None
     if whole is None:
-        return found
-    # As it came, or its parts.
-    parts = [candidate for candidate in found if candidate.line == 0]
-    atoms = max(candidate.stop for candidate in parts)
-    parts = [candidate for candidate in parts if candidate.stop - candidate.start < atoms]
-    return [Candidate(0, 0, atoms, whole, everything, 1.0), *parts]
+        return look(seen_whole(picture))
+    # As it came, or, if it is in several pieces, these.
+    count = ndimage.label(whole, structure=EIGHT_CONNECTED)[1]
+    parts = [] if count == 1 else [c for c in look(seen_whole(picture)) if c.line == 0]
+    atoms = max((candidate.stop for candidate in parts), default=1)
+    everything = Candidate(0, 0, atoms, whole, (0, 0, *picture.size), 1.0)
+    return [everything, *(part for part in parts if part.stop - part.start < atoms)]
 
 
 def with_images(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -100,55 +96,51 @@ def seen_whole(picture: Image.Image) -> View:
 def look(view: View) -> list[Candidate]:
     """Look, and look closer, at what is on a sheet or is small."""
     side = WORK_SIDE
-    for looks in reversed(range(LOOKS)):
+    for looks in range(LOOKS):
         at_hand = max(view.values.shape)
-        tiny = at_hand < TINY
-        closer = view.resized(2 * TINY if tiny else min(side, at_hand))
+        closer = view.resized(2 * at_hand if at_hand < TINY else min(side, at_hand))
         try:
-            seen, ink = closer, find_ink(closer.values, tiny=tiny)
-        except NoInkError:
-            if looks == LOOKS - 1:
+            seen, ink = closer, find_ink(closer.values)
+        except PictureError:
+            if not looks:
                 raise
             break  # it was no sheet: what was seen before counts
-        lines = find_lines(ink)
-        if not looks:
-            break
+        pieces = find_pieces(ink)
         scale = at_hand / max(seen.values.shape)
         if (sheet := find_sheet(seen.values, ink)) is not None:
             view = view.straightened(scale * sheet)
             continue
-        boxes = [segment.piece.box for line in lines for segment in line]
-        size = float(np.median([max(b[2] - b[0], b[3] - b[1]) for b in boxes]))
+        size = float(np.median([max(piece.width, piece.height) for piece in pieces]))
         if scale <= CLOSER or size >= WORK_SIDE / SMALL:
             break
-        around = (component.edges for component in peers(ink))  # a circle would be cut to arcs
-        lefts, tops, rights, bottoms = zip(*boxes, *around, strict=True)
+        near = np.array(reduce(or_, clear(ink)).box)  # a circle would be cut to arcs
         margin = size / 2 + 1  # shows some background
-        near = np.array([min(lefts), min(tops), max(rights), max(bottoms)])
         left, top, right, bottom = np.round(scale * (near + margin * np.array([-1, -1, 1, 1])))
         view = view.cropped((int(left), int(top), int(right), int(bottom)))
         extent = max(view.values.shape) / scale
         side = round(np.clip(extent / size * WORK_SIDE / SMALL, WORK_SIDE, PAGE_SIDE))
-    return [
-        Candidate(
-            number,
-            segment.start,
-            segment.stop,
-            cut_out(segment.piece, ink),
-            seen.in_picture(segment.piece.box),
-            segment.piece.score,
-            segment.cuts,
-        )
-        for number, line in enumerate(lines)
-        for segment in line
-    ]
+    found = []
+    for number, line in enumerate(find_lines(pieces)):
+        for start, stop, piece, cuts in segments(line, ink):
+            strokes, box = cut_out(piece, ink, 0 if cuts else SOFT), seen.in_picture(piece.box)
+            found.append(Candidate(number, start, stop, strokes, box, piece.score, cuts))
+    return found
 
 
-def cut_out(piece: Piece, ink: Ink) -> Array:
-    """The ink of a piece, (h, w), cropped: 0 where there is none, 1 in the middle of a stroke."""
+def cut_out(piece: Piece, ink: Ink, soft: int) -> Array:
+    """The ink of a piece, (h, w), cropped: 0 where there is none, 1 in the middle of a stroke.
+
+    Args:
+        piece: What to cut out.
+        ink: Where it is.
+        soft: Pixels around it that are ink, too, as far as they are dark.
+    """
     left, top, right, bottom = piece.box
-    mask = piece.mask(ink)
-    depth = ink.depth[top:bottom, left:right]
+    wider = (max(0, left - soft), max(0, top - soft), right + soft, bottom + soft)
+    mask = ink.mask(piece._replace(box=wider))
+    depth = ink.depth[wider[1] : wider[3], wider[0] : wider[2]]
     strength = np.percentile(depth[mask], FULL_INK)
-    near = ndimage.maximum_filter(mask, ink.soft) if ink.soft > 1 else mask
-    return np.where(near, np.clip(depth / strength, 0, 1), 0).astype(np.float32)
+    near = ndimage.maximum_filter(mask, 2 * soft + 1)
+    strokes = np.where(near, np.clip(depth / strength, 0, 1), 0).astype(np.float32)
+    left, top, right, bottom = bounds(strokes > 0)
+    return strokes[top:bottom, left:right]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from mnist_cnn.digits.decode import LARGE
-from mnist_cnn.digits.ink import NoInkError
+from mnist_cnn.digits.decode import LARGE, PictureError
 from mnist_cnn.digits.view import Array
 
 COLOURS = 128  # pixels of the longer side, at least, from which the axis of colours is found
@@ -23,7 +22,7 @@ def grey(picture: Image.Image) -> Array:
         (H, W) values in [0, 1]; transparency has become ink or background.
 
     Raises:
-        NoInkError: If all of it is transparent.
+        PictureError: If all of it is transparent.
     """
     if picture.mode in WIDER_THAN_BYTES:
         values = np.nan_to_num(np.asarray(picture, dtype=np.float32), posinf=0, neginf=0)
@@ -65,7 +64,7 @@ def _one_channel(rgb: Array) -> Array:
 def _without_transparency(values: Array, alpha: Array) -> Array:
     """Fill in a background; a drawing is seen by its opacity alone, whatever its colour."""
     if alpha.max() < OPACITY_STEP:
-        raise NoInkError("is transparent all over")
+        raise PictureError("is transparent all over")
     if np.ptp(alpha) < OPACITY_STEP:
         return values
     opaque = alpha > alpha.max() / 2

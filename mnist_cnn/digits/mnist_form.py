@@ -8,14 +8,13 @@ learning applied to document recognition, 1998). All 70,000 images of MNIST sati
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
+from mnist_cnn.digits.components import bounds
 from mnist_cnn.digits.grey import WIDER_THAN_BYTES
-from mnist_cnn.digits.stroke_width import fit_square
 from mnist_cnn.digits.view import Array
 
 SIDE, BOX = 28, 20  # pixels of MNIST's images, and of the square that the ink fits in
@@ -28,35 +27,39 @@ def in_mnist_form(ink: Array) -> NDArray[np.uint8]:
     `is_mnist_form` holds, unless nearly all ink is at one end, so that no place in 28×28 puts its
     centre in the middle.
     """
-    return _centre(fit_square(ink, BOX))
+    fitted = _fitted(ink)
+    left, top, right, bottom = bounds(fitted > 0)
+    if max(right - left, bottom - top) < BOX:  # edges that are too faint to be seen: without them
+        fitted = _fitted(fitted[top:bottom, left:right].astype(np.float32))
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    height, width = fitted.shape
+    top, left = np.round(SIDE / 2 - _centre_of_mass(fitted)).astype(int)
+    top, left = np.clip(top, 0, SIDE - height), np.clip(left, 0, SIDE - width)
+    image[top : top + height, left : left + width] = fitted
+    return image
+
+
+def _fitted(ink: Array) -> NDArray[np.uint8]:
+    """Scaled so that the longer side is `BOX`, antialiased, the brightest pixel 255."""
+    height, width = ink.shape
+    scale = BOX / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    values = np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC)).clip(0)
+    return np.asarray(np.round(values * (255 / values.max())), dtype=np.uint8)
 
 
 def is_mnist_form(image: NDArray[np.uint8]) -> bool:
     """Whether a (28, 28) image could be one of MNIST's: scaled to 20, centred, and bright on 0."""
     if image.min() > 0 or image.max() < MIN_BRIGHTEST:
         return False
-    rows, columns = np.nonzero(image.any(axis=1))[0], np.nonzero(image.any(axis=0))[0]
-    size = max(np.ptp(rows), np.ptp(columns)) + 1
-    return size in (BOX - 1, BOX) and bool(
-        np.abs(_centre_of_mass(image) - SIDE / 2).max() < OFF_CENTRE
-    )
+    left, top, right, bottom = bounds(image > 0)
+    off_centre = np.abs(_centre_of_mass(image) - SIDE / 2).max()
+    return max(right - left, bottom - top) in (BOX - 1, BOX) and bool(off_centre < OFF_CENTRE)
 
 
-def _centre_of_mass(image: NDArray[Any]) -> NDArray[np.float64]:
+def _centre_of_mass(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """Row and column, (2,)."""
-    mass = image.astype(np.float64)
-    rows, columns = np.indices(image.shape)
-    return np.array([(mass * rows).sum(), (mass * columns).sum()]) / mass.sum()
-
-
-def _centre(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Move ink of at most 20×20 in 28×28 by whole pixels, as MNIST did."""
-    image = np.zeros((SIDE, SIDE), np.uint8)
-    top, left = np.round(SIDE / 2 - _centre_of_mass(ink)).astype(int)
-    height, width = ink.shape
-    top, left = np.clip(top, 0, SIDE - height), np.clip(left, 0, SIDE - width)
-    image[top : top + height, left : left + width] = ink
-    return image
+    return np.array(ndimage.center_of_mass(image))
 
 
 def ready(picture: Image.Image) -> NDArray[np.uint8] | None:
