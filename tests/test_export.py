@@ -120,6 +120,21 @@ def test_the_version_of_onnx_s_operators(
 
 
 @pytest.mark.slow
+def test_packages_that_do_not_fit_together_are_named(
+    monkeypatch: pytest.MonkeyPatch, small_net: Path, tmp_path: Path
+) -> None:
+    """As torch 2.6 with a newer onnx-ir, whose passes it breaks."""
+
+    def broken(*args: object, **options: object) -> None:
+        raise RuntimeError("An error occurred when running a pass")
+
+    monkeypatch.setattr(torch.onnx, "export", broken)
+    with pytest.raises(exporting.ExportError, match=r"onnxscript .*, onnx-ir .* fail together"):
+        exporting.export([small_net], "onnx", tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 def test_torch_export(small_net: Path, mnist: MNISTDataModule, tmp_path: Path) -> None:
     out = tmp_path / "small.pt2"
     metadata = exporting.export([small_net], "torch_export", out)

@@ -25,7 +25,7 @@ LARGE = 0.5  # of its height, at least: of another digit, since numbers are writ
 # What belongs to a digit; shares are of its height.
 FRAGMENT_GAP = 0.3  # at most, to what is small: the stroke of a 5 may be so far off
 STACKED_GAP = 0.1  # at most, between two halves of a digit, rather than two lines of writing
-STACKED_WIDTH = 0.45  # at least: of two halves, not of two digits one above the other
+PARTS = 3  # large ones, at most, of a digit; if there are more, they are lines of digits
 RING_SPACE = 0.05  # of a ring's sides, its stroke and the space to a digit in it, at least
 OVERLAP = 0.5  # of the lesser of two heights: both are in one line
 
@@ -54,7 +54,8 @@ def find_pieces(ink: Ink) -> list[Piece]:
         if component in rings:
             continue
         belongs = _is_stacked if component in large else _is_fragment
-        digit = [piece for piece in pieces if belongs(component, piece)]
+        may = component not in large or len(large) <= PARTS
+        digit = [piece for piece in pieces if may and belongs(component, piece)]
         if digit or component in large:
             pieces = [piece for piece in pieces if piece not in digit]
             pieces.append(reduce(or_, digit, component))
@@ -128,12 +129,8 @@ def _in_one_line(one: Piece, other: Piece) -> bool:
 
 def _is_stacked(lower: Piece, upper: Piece) -> bool:
     """Whether two pieces are one above the other, straight or aslant, as halves of a digit."""
-    both = lower | upper
-    return (
-        not _in_one_line(lower, upper)
-        and _gap(lower, upper) <= STACKED_GAP * both.height
-        and both.width >= STACKED_WIDTH * both.height
-    )
+    near = STACKED_GAP * (lower | upper).height
+    return not _in_one_line(lower, upper) and _gap(lower, upper) <= near
 
 
 def _is_fragment(component: Piece, digit: Piece) -> bool:

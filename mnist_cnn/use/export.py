@@ -14,6 +14,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -197,14 +198,22 @@ def _onnx_bytes(
 
     for library in ("torch.onnx", "onnxscript"):  # what they warn of is an error below
         logging.getLogger(library).setLevel(logging.ERROR)
-    program = torch.onnx.export(
-        _program(model),
-        dynamo=True,
-        input_names=["images"],
-        output_names=["probabilities"],
-        opset_version=opset,
-        verbose=False,
-    )
+    exported = _program(model)
+    try:
+        program = torch.onnx.export(
+            exported,
+            dynamo=True,
+            input_names=["images"],
+            output_names=["probabilities"],
+            opset_version=opset,
+            verbose=False,
+        )
+    except Exception as error:  # of many kinds, when one of the three is too old for another
+        packages = (f"{name} {version(name)}" for name in ("torch", "onnxscript", "onnx-ir"))
+        raise ExportError(
+            f"--format onnx: {', '.join(packages)} fail together ({type(error).__name__}); "
+            "pip install -U torch onnxscript, or take --format torch_export"
+        ) from error
     assert program is not None  # with dynamo=True
     proto = program.model_proto
     (found,) = [x.version for x in proto.opset_import if not x.domain]
