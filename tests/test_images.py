@@ -72,7 +72,7 @@ def test_28x28_that_is_not_in_mnists_form_is_brought_into_it(mnist: MNISTDataMod
     image = mnist.test_set.images[SEVEN]
     moved = image.roll((4, -5), (0, 1))
     assert not is_mnist_form(moved.numpy())
-    assert_alike(normalise(Image.fromarray(moved.numpy())), image, by=0.75)
+    assert_alike(normalise(Image.fromarray(moved.numpy())), image, by=0.7)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])

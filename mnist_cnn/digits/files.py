@@ -88,6 +88,5 @@ def find_files(paths: str | Iterable[str]) -> list[str]:
 
 
 def _files_under(folder: str) -> list[str]:
-    inside = (file for file in Path(folder).rglob("[!.]*") if file.is_file())
-    visible = (f for f in inside if not any(p.startswith(".") for p in f.relative_to(folder).parts))
-    return [str(file) for file in sorted(visible)]
+    inside = glob.glob(os.path.join(glob.escape(folder), "**"), recursive=True)  # nothing hidden
+    return [str(file) for file in sorted(map(Path, inside)) if file.is_file()]

@@ -32,7 +32,7 @@ LOOKS = 4  # how often a picture is looked at closer
 SMALL = 3  # 1/3 of WORK_SIDE: a digit that is smaller is looked at closer,
 CLOSER = 1.5  # if the picture has more than so many times as many pixels a side
 SOFT = 1  # pixel around a piece is its blurred edge, but beyond a cut is what it was cut from
-FULL_INK = 80  # percentile of the depth of a digit's ink that becomes 1: the middle of its strokes
+FULL_INK = 70  # percentile of the depth of a digit's ink that becomes 1: the middle of its strokes
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,6 +23,7 @@ FLAT_BORDER = 0.7  # of the border's pixels that are alike in a drawing; strokes
 MIN_LIGHT = 0.15  # of the range: where paper is darker, dividing by its light would show noise
 MIN_CONTRAST = 0.03  # of the range from black to white; less is no ink
 MIN_SCORE = 0.05  # of a photograph's best piece; blank paper has 0.02, faint pencil 0.1
+WHOLE = 1.2  # times as clear must what is clear in a drawing be to do without the rest
 FAINT = 0.8  # of the threshold between two kinds of ink: the fainter ends of strokes are ink, too
 TABLE_EDGE = 7  # pixels, a square around each of what comes in from the border: its blurred edge
 
@@ -44,7 +45,8 @@ def find_ink(values: Array) -> Ink:
     if np.mean(np.abs(border - level) <= CLEAN) > FLAT_BORDER:
         # Drawn: all that is not the border's colour may be ink, dark and light, however faint.
         depth = np.abs(values - level)
-        inks = [label_components(depth, without_lines(depth > MIN_CONTRAST)), *clear_ink(depth)]
+        whole = label_components(WHOLE * depth, without_lines(depth > MIN_CONTRAST))
+        inks = [whole, *clear_ink(depth)]
         least = 0.0
     else:
         # On paper, half the light makes half the difference, and most of a border is paper.
