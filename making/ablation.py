@@ -46,6 +46,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "halves joined": {f"{DIGITS}lines._is_stacked": lambda *_: False},
     "fragments joined": {f"{DIGITS}lines._is_fragment": lambda *_: False},
     "wide pieces cut": {f"{DIGITS}lines.CUT_WIDTH": np.inf},
+    "hairlines widened": {f"{DIGITS}mnist_form.HAIRLINE": 0.0},
     "the judge": {"mnist_cnn.use.judge.Judge.forward": lambda _, images: torch.ones(len(images))},
 }
 
