@@ -284,6 +284,34 @@ def test_pictures_without_ink(picture: Image.Image) -> None:
         normalise(picture)
 
 
+@pytest.mark.parametrize("level", [230, 180])
+def test_a_faint_drawing_of_one_colour_has_no_halo(level: int) -> None:
+    picture = Image.new("L", (60, 60), 255)
+    ImageDraw.Draw(picture).rectangle((20, 10, 39, 49), fill=level)
+    image = normalise(picture).numpy()
+    assert set(np.unique(image)) <= {0, 255}
+
+
+def test_values_that_hardly_differ_are_one_ink() -> None:
+    values = np.zeros((100, 100), np.float32)
+    values[20:80, 45:55] = 0.5
+    values[50, 50] = np.nextafter(np.float32(0.5), np.float32(1))
+    assert is_mnist_form(normalise(Image.fromarray(values)).numpy())
+
+
+@pytest.mark.parametrize("reach", [111, 105, 118])
+def test_what_is_nearly_a_triangle_is_no_sheet(reach: int) -> None:
+    picture = Image.new("L", (224, 224))
+    ImageDraw.Draw(picture).polygon([(60, 60), (159, 60), (reach, reach), (60, 159)], fill=255)
+    assert is_mnist_form(normalise(picture).numpy())
+
+
+def test_a_stroke_across_a_small_picture_is_no_ruled_line() -> None:
+    picture = Image.new("L", (40, 40), 255)
+    ImageDraw.Draw(picture).line((20, 0, 20, 39), fill=0, width=2)
+    assert is_mnist_form(normalise(picture).numpy())
+
+
 @pytest.mark.slow
 def test_digits_are_read_in_pictures(mnist: MNISTDataModule) -> None:
     """The promise for MNIST's test digits, and the rows of the README's table."""

@@ -13,6 +13,7 @@ from mnist_cnn.digits.view import Array
 
 SIDE = 56  # pixels of the longer side at which the background is estimated
 WINDOW = 0.4  # of the longer side: what is dark and wider is no stroke
+ALIKE = 1e-5  # values that differ by less are one class
 BINS = 128  # of a histogram; 8 bits have 256 values, so that few bins of a picture are empty
 
 
@@ -24,7 +25,7 @@ def estimate_background(values: Array) -> Array:
     small = np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BOX))
     window = max(3, round(WINDOW * max(size)))  # with neighbours, however small
     clean = ndimage.median_filter(small, 3)  # without single bright pixels, which closing keeps
-    # Beyond its border, paper gets darker or lighter as it did before.
+    # Beyond the border paper goes on getting darker, or lighter, as it did towards it.
     paper = ndimage.grey_dilation(clean, size=(window // 2, window // 2))
     wider = np.pad(paper, window, "reflect", reflect_type="odd")
     inside = (slice(window, -window), slice(window, -window))
@@ -37,7 +38,9 @@ def estimate_background(values: Array) -> Array:
 
 def otsu(values: Array) -> float:
     """The threshold that splits values into the two most distinct classes (N. Otsu, 1979)."""
-    counts, edges = np.histogram(values, BINS)
+    if np.ptp(values) < ALIKE:
+        return float(values.min())
+    counts, edges = np.histogram(values.astype(np.float64), BINS)
     middles = (edges[:-1] + edges[1:]) / 2
     below, sums = np.cumsum(counts), np.cumsum(counts * middles)
     above = below[-1] - below

@@ -46,7 +46,7 @@ class Piece(NamedTuple):
 class Ink(NamedTuple):
     """What a picture may have for ink."""
 
-    depth: Array  # (H, W): how far from the background; noise is cut off
+    depth: Array  # (H, W): how far from the background
     labels: NDArray[np.int32]  # (H, W): the components' numbers, 0 for background
     components: list[Piece]
 

@@ -27,7 +27,9 @@ from mnist_cnn.digits.view import Array, Box, View
 
 WORK_SIDE = 224  # pixels of the longer side at which ink is looked for
 PAGE_SIDE = 1600  # at most, where there are many digits
-TINY = 36  # pixels of the longer side: less is enlarged to twice that, so that strokes have edges
+TINY = (
+    36  # pixels of the longer side: less is enlarged to twice as much, so that strokes have edges
+)
 LOOKS = 4  # how often a picture is looked at closer
 SMALL = 3  # 1/3 of WORK_SIDE: a digit that is smaller is looked at closer,
 CLOSER = 1.5  # if the picture has more than so many times as many pixels a side
@@ -44,7 +46,7 @@ class Candidate:
     stop: int  # after the last
     ink: NDArray[Any]  # (h, w) float32 in [0, 1], cropped; or uint8, an `image` already
     box: Box  # left, top, right, bottom in the picture, as it came
-    likely: float  # how much like a digit's ink it is, by its edges and its place
+    likely: float  # how much like a digit's ink it is, by its contrast, size and place
     cuts: int = 0  # how many of its two sides are cuts through ink
 
     @cached_property
@@ -89,8 +91,9 @@ def likeliest(candidates: Sequence[Candidate]) -> Candidate:
 def seen_whole(picture: Image.Image) -> View:
     """All of a picture, which may have been made smaller while it was decoded."""
     values = grey(picture)
-    scale = picture.info.get(REDUCED, 1) * picture.width / values.shape[1]
-    return View(values, np.diag([scale, scale, 1.0]))
+    height, width = values.shape
+    scales = [picture.width / width, picture.height / height]
+    return View(values, np.diag([*(picture.info.get(REDUCED, 1) * np.array(scales)), 1.0]))
 
 
 def look(view: View) -> list[Candidate]:

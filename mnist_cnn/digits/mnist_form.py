@@ -30,7 +30,7 @@ def in_mnist_form(ink: Array) -> NDArray[np.uint8]:
     centre in the middle.
     """
     thin = max(1, round(HAIRLINE * max(ink.shape) / BOX))
-    if ndimage.grey_opening(ink, (thin, thin)).sum() < WIDER * ink.sum():
+    if ndimage.grey_opening(ink, (thin, thin), mode="constant").sum() < WIDER * ink.sum():
         ink = ndimage.grey_dilation(np.pad(ink, thin // 2), (thin, thin))
     fitted = _fitted(ink)
     left, top, right, bottom = bounds(fitted > 0)

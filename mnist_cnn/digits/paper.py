@@ -28,6 +28,7 @@ SOLID = 0.65  # of it, holes filled; what has less is a frame, or strokes
 SHEET_EDGE = 2  # pixels cut off all around: its blurred edge
 
 # Ruled paper; shares are of the width of the picture.
+MIN_RULED_WIDTH = 64  # pixels; in less, a line and a stroke are equally thin
 LINE_MARGIN = 0.05  # a line goes on to either side of the picture, if not to its last pixel
 LINE_THICKNESS, MIN_LINE_THICKNESS = 0.035, 4  # a line is thinner; the latter in pixels
 LINE_RUN = 5  # 1/5 of the width: a line's pieces between crossing strokes are longer
@@ -73,8 +74,12 @@ def _corners(labels: NDArray[np.int32], number: int, box: tuple[slice, slice]) -
         return None
     if own.sum() < SOLID * filled.sum() and not np.any(labels[box][filled & ~own]):
         return None  # a frame with nothing in it: a 0
-    inset = SHEET_EDGE * np.sign(corners.mean(axis=0) - corners)
-    return corners + inset + (box[1].start, box[0].start)
+    corners = corners + SHEET_EDGE * np.sign(corners.mean(axis=0) - corners)
+    edges = np.roll(corners, -1, axis=0) - corners
+    turns = np.linalg.det(np.stack([edges, np.roll(edges, -1, axis=0)], axis=1))
+    if min(turns) < max(turns) / 10:
+        return None  # nearly a triangle, which no perspective makes of a sheet
+    return np.add(corners, (box[1].start, box[0].start))
 
 
 def quadrilateral(mask: Mask) -> Corners:
@@ -95,7 +100,8 @@ def without_lines(mask: Mask) -> Mask:
         m = (mask.T if transposed else mask).astype(np.uint8)
         width = m.shape[1]
         margin = 1 + int(LINE_MARGIN * width)
-        if not (m[:, :margin].any() and m[:, -margin:].any()):
+        reaches = m[:, :margin].any() and m[:, -margin:].any()
+        if width < MIN_RULED_WIDTH or not reaches:
             continue
         thin = m - opened(m, max(MIN_LINE_THICKNESS, round(LINE_THICKNESS * width)), axis=0)
         thin = ndimage.maximum_filter1d(thin, 3, axis=0)  # a line that rises is in steps
