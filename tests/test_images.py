@@ -184,6 +184,18 @@ def test_hairlines_and_fat_strokes_are_read() -> None:
         assert is_mnist_form(normalise(picture).numpy())
 
 
+@pytest.mark.parametrize("width", [1, 5])
+def test_hairlines_do_not_fade(width: int) -> None:
+    ink = []
+    for pen in (width, 60):
+        picture = Image.new("L", (1000, 1000), 255)
+        draw = ImageDraw.Draw(picture)
+        for line in ([(300, 200), (250, 600), (700, 600)], [(620, 100), (620, 900)]):
+            draw.line(line, fill=0, width=pen)
+        ink.append(float(normalise(picture).float().sum()))
+    assert 0.75 < ink[0] / ink[1] < 1.1  # not widened, 0.5
+
+
 def test_photographs_frames_and_lines(mnist: MNISTDataModule) -> None:
     image = mnist.test_set.images[SEVEN]
     ink = 1 - np.asarray(enlarged(image, 10)) / 255
