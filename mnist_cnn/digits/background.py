@@ -38,12 +38,10 @@ def estimate_background(values: Array) -> Array:
 
 def otsu(values: Array) -> float:
     """The threshold that splits values into the two most distinct classes (N. Otsu, 1979)."""
-    if np.ptp(values) < ALIKE:
-        return float(values.min())
-    counts, edges = np.histogram(values.astype(np.float64), BINS)
-    middles = (edges[:-1] + edges[1:]) / 2
-    below, sums = np.cumsum(counts), np.cumsum(counts * middles)
-    above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (sums / below - (sums[-1] - sums) / above) ** 2
-    return float(edges[1:][np.argmax(np.nan_to_num(between))])
+    least = float(values.min())
+    step = max(float(values.max()) - least, ALIKE) / BINS
+    counts = np.bincount(((values - least) / step).astype(int).ravel()).astype(float)
+    below, sums = np.cumsum(counts), np.cumsum(counts * np.arange(len(counts)))
+    above = np.maximum(below[-1] - below, 1)
+    between = (below * sums[-1] - below[-1] * sums) ** 2 / (below * above)
+    return least + step * (1 + float(np.argmax(between)))

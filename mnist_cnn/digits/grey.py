@@ -58,7 +58,7 @@ def _one_channel(rgb: Array) -> Array:
     _, axes = np.linalg.eigh(steps.T @ steps + 1e-6)  # grey, if all are the same
     axis = axes[:, -1] * (1 if axes[:, -1].sum() > 0 else -1)
     axis = axis / np.abs(axis).sum()
-    return np.subtract(rgb @ axis, axis[axis < 0].sum(), dtype=np.float32)
+    return rgb @ np.float32(axis) - np.float32(axis[axis < 0].sum())
 
 
 def _without_transparency(values: Array, alpha: Array) -> Array:

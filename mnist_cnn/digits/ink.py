@@ -5,13 +5,11 @@ Letters of the shapes: H and W pixels of the picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from scipy import ndimage
 
 from mnist_cnn.digits.background import estimate_background, otsu
-from mnist_cnn.digits.components import Ink, label_components, ring
+from mnist_cnn.digits.components import Ink, Mask, label_components, ring
 from mnist_cnn.digits.decode import PictureError
 from mnist_cnn.digits.paper import without_lines
 from mnist_cnn.digits.view import Array
@@ -65,13 +63,18 @@ def find_ink(values: Array) -> Ink:
     return ink
 
 
-def clear_ink(depth: Array) -> Iterator[Ink]:
+def clear_ink(depth: Array) -> list[Ink]:
     """What is deep, and the same without what comes in from the border, a table or a shadow."""
     tail = depth > MIN_CONTRAST
-    for _ in range(2):
-        limit = FAINT * otsu(depth[tail]) if tail.any() else np.inf
-        mask = without_lines(tail & (depth > limit / 2)) & (depth > limit)
-        ink = label_components(np.clip(depth - limit / 2, 0, None), mask)
-        yield ink
-        outside = np.isin(ink.labels, ring(ink.labels)[ring(ink.labels) > 0])
-        tail &= ndimage.maximum_filter(outside, TABLE_EDGE) == 0  # which may be darker
+    ink = _deep(depth, tail)
+    outside = np.isin(ink.labels, ring(ink.labels)) & (ink.labels > 0)
+    if not outside.any():
+        return [ink]
+    inside = ndimage.maximum_filter(outside, TABLE_EDGE) == 0
+    return [ink, _deep(depth, tail & inside)]  # what comes in may be darker
+
+
+def _deep(depth: Array, tail: Mask) -> Ink:
+    limit = FAINT * otsu(depth[tail]) if tail.any() else np.inf
+    mask = without_lines(tail & (depth > limit / 2)) & (depth > limit)
+    return label_components(np.clip(depth - limit / 2, 0, None), mask)

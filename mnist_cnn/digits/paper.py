@@ -55,15 +55,14 @@ def find_sheet(values: Array, ink: Ink) -> Corners | None:
 
 def _corners(labels: NDArray[np.int32], number: int, box: tuple[slice, slice]) -> Corners | None:
     """Those of a component, if it is a sheet or a frame."""
-    pairs = zip(box, labels.shape, strict=True)
-    if sum((side.start == 0) + (side.stop == length) for side, length in pairs) > SHEET_SIDES:
-        return None
     own = labels[box] == number
+    pairs = zip(box, labels.shape, strict=True)
+    touches = sum((side.start == 0) + (side.stop == length) for side, length in pairs)
+    small = min(own.shape) < max(MIN_SHEET, SHEET_SIDE * max(labels.shape))
+    if small or touches > SHEET_SIDES:
+        return None
     filled = ndimage.binary_fill_holes(own)
     corners = quadrilateral(filled)
-    sides = np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)
-    if min(sides) < max(MIN_SHEET, SHEET_SIDE * max(labels.shape)):
-        return None
     drawn = Image.new("1", own.shape[::-1])
     ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
     fitting = np.asarray(drawn)
