@@ -14,12 +14,12 @@ import sys
 import sysconfig
 import traceback
 import warnings
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
 
+from mnist_cnn import __version__
 from mnist_cnn.errors import UserError, usage_error
+from mnist_cnn.importing import importing
 from mnist_cnn.reports.output import fall_back
 
 LAUNCHER = "MNIST_CNN_LAUNCHER"  # environment variable: process number
@@ -61,8 +61,6 @@ def main() -> None:
     yield_cores()
     quieten()
     fall_back()
-
-    leave_on_signals(os._exit)
     try:
         run(sys.argv[1:])
     except Exception as error:
@@ -130,6 +128,8 @@ CALLED = {"train": "fit", "evaluate": "test", "eval": "test"}
 def run(arguments: list[str]) -> None:
     """Run a command: this project's, or one of Lightning's."""
     command, *rest = arguments or [""]
+    if command == "--version":  # Lightning's parser knows it, too, after seconds
+        return print("mnist-cnn", __version__)
     known = list(dict.fromkeys([*LIGHTNINGS, *COMMANDS]))  # both have predict
     if command not in known and not command.startswith("-"):
         near = difflib.get_close_matches(command, [*known, *CALLED], n=1)
@@ -141,32 +141,15 @@ def run(arguments: list[str]) -> None:
         )
         usage_error("mnist-cnn", f"{wrong}; {better}")
     if command in COMMANDS:
-        module = import_module(COMMANDS[command])
-        leave_on_signals(sys.exit)
+        with importing():
+            module = import_module(COMMANDS[command])
         if command.endswith("-keras"):
             return module.main(arguments)
         if command != "predict" or module.takes(rest):
             return module.main(rest)
-    cli = import_module("mnist_cnn.cli")
-    leave_on_signals(sys.exit)
+    with importing():
+        cli = import_module("mnist_cnn.cli")
     cli.MNISTCLI()
-
-
-def leave_on_signals(leave_with: Callable[[int], NoReturn]) -> None:
-    """Leave on SIGTERM, Ctrl-C and SIGUSR1 with status 128 + number, and no traceback.
-
-    A training changes that to finishing its step and saving it first: see `resume`.
-
-    Args:
-        leave_with: ``sys.exit``, which lets what is under way clean up; ``os._exit`` while modules
-            are imported, since an exception in the middle of torch's makes it abort.
-    """
-
-    def leave(number: int, frame: Any) -> None:
-        leave_with(128 + number)
-
-    for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGTERM)):
-        signal.signal(number, leave)
 
 
 def end_with_launcher() -> None:

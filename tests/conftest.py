@@ -6,6 +6,7 @@ needs none of it, and the others wait for it.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -173,6 +174,7 @@ def leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(threads)
     for number, handler in handlers.items():
         signal.signal(number, handler)
+    gc.unfreeze()  # what `main` takes for modules' objects, which stay
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     assert set(ROOT.iterdir()) <= files

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,6 +215,49 @@ def test_many_pictures_need_few_open_files(small_net: Path, photos: Path, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are found in /proc")
+def test_reading_processes_end_with_the_program_and_it_with_them(
+    photos: Path, tmp_path: Path
+) -> None:
+    content = (photos / "a.png").read_bytes()
+    for index in range(4_000):
+        (tmp_path / f"{index:04}.png").write_bytes(content)
+    command = [sys.executable, "-m", "mnist_cnn", "predict", str(tmp_path)]
+
+    def begin() -> tuple[subprocess.Popen[str], list[int]]:
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (readers := children.read_text().split()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        return process, [int(reader) for reader in readers]
+
+    def end(readers: list[int]) -> None:
+        deadline = time.monotonic() + 30
+        while any(Path(f"/proc/{reader}").exists() for reader in readers):
+            assert time.monotonic() < deadline, "a process that reads outlived the program"
+            time.sleep(0.05)
+
+    program, readers = begin()
+    program.kill()
+    program.communicate()
+    end(readers)
+
+    program, readers = begin()
+    os.kill(readers[0], signal.SIGKILL)
+    _, said = program.communicate(timeout=120)
+    assert program.returncode == 2
+    assert "a process that reads pictures has ended" in said
+    assert "Traceback" not in said
+
+    program, readers = begin()
+    program.send_signal(signal.SIGTERM)
+    _, said = program.communicate(timeout=120)
+    assert (program.returncode, said) == (143, "")
+    end(readers)
+
+
+@pytest.mark.slow
 def test_ranks_share_the_test_images(
     program: Callable[..., Result], small_net: Path, tmp_path: Path
 ) -> None:
@@ -252,9 +298,11 @@ def test_thousands_of_pictures(
 
 @pytest.mark.slow
 def test_who_only_reads_pictures_waits_for_no_lightning() -> None:
-    """Importing it takes twice as long as torch."""
+    """Importing it takes twice as long as torch; and pictures are read before torch is there."""
     code = (
-        "import sys, mnist_cnn.use.predict, mnist_cnn.serve.app;"
+        "import sys, mnist_cnn.use.predict;"
+        "assert 'torch' not in sys.modules;"
+        "import mnist_cnn.use.answers, mnist_cnn.serve.app;"
         "sys.exit(any(name.partition('.')[0] in ('lightning', 'torchmetrics', 'torchvision')"
         "for name in sys.modules))"
     )

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import glob
 import os
+import signal
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import chain
+from multiprocessing import parent_process
 from pathlib import Path
-from typing import NamedTuple, cast
-
-from torch.utils.data import DataLoader, Dataset
+from threading import Thread
+from typing import Any, NamedTuple
 
 from mnist_cnn.digits.decode import PictureError, open_pictures
 from mnist_cnn.digits.find import Candidate, find_digits, with_images
+from mnist_cnn.errors import UserError
 
-FILES_PER_WORKER = 64  # fewer are read before a further process has started
-FILES_AT_ONCE = 16  # that a process hands over; it reads as many again while these are used
+FILES_AT_ONCE = 16  # that a process is given to read; for fewer, none is started
+KILLED = "a process that reads pictures has ended: perhaps killed, for lack of memory"
 
 
 class Page(NamedTuple):
@@ -23,8 +29,6 @@ class Page(NamedTuple):
     file: str
     page: int  # from 1
     pages: int  # of the file
-    # Of NumPy, not of torch: each tensor that comes from another process keeps a file open, and a
-    # process may have 1,024.
     candidates: Sequence[Candidate] = ()
     failure: str = ""
 
@@ -50,19 +54,42 @@ def read_file(file: str) -> list[Page]:
     return pages
 
 
-def read_each(files: Sequence[str]) -> list[Page]:
-    """All pages of some files."""
-    return [page for file in files for page in read_file(file)]
-
-
-def read_files(files: list[str]) -> Iterator[Page]:
-    """The pages of files in their order, read by as many processes as it pays to start."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    workers = min(cores, len(files) // FILES_PER_WORKER)
-    # A list of names does for a data set: the processes that collate its batches read the files.
-    names = cast("Dataset[str]", files)
-    for pages in DataLoader(names, FILES_AT_ONCE, num_workers=workers, collate_fn=read_each):
+def read_files(files: Sequence[str]) -> Iterator[Page]:
+    """The pages of files in their order."""
+    with reading(files) as pages:
         yield from pages
+
+
+@contextmanager
+def reading(files: Sequence[str]) -> Iterator[Iterator[Page]]:
+    """The pages of files in their order, read by a process on each core, which start at once.
+
+    Raises:
+        UserError: If one of these was killed.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    workers = min(cores, len(files) // FILES_AT_ONCE)
+    if workers < 2:
+        yield chain.from_iterable(map(read_file, files))
+        return
+    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
+    try:
+        yield chain.from_iterable(pool.map(read_file, files, chunksize=FILES_AT_ONCE))
+    except BrokenProcessPool as error:
+        raise UserError(KILLED) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """End when the program does, even if it was killed, but not before it at Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_after, args=[parent_process()], daemon=True).start()
+
+
+def _end_after(process: Any) -> None:
+    process.join()
+    os._exit(1)
 
 
 def find_files(paths: str | Iterable[str]) -> list[str]:

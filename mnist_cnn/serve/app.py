@@ -28,7 +28,7 @@ from mnist_cnn.serve.api import Answer, Digits, Question
 from mnist_cnn.serve.batching import Batches
 from mnist_cnn.serve.limits import Limits
 from mnist_cnn.serve.reading import read_candidates
-from mnist_cnn.use.predict import device
+from mnist_cnn.use.answers import device
 from mnist_cnn.use.reading import Reader
 
 PAGE = Path(str(files("mnist_cnn.serve") / "page"))

@@ -8,12 +8,13 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from mnist_cnn.errors import UserError
 from mnist_cnn.file_system.whole import unwritable, write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUFFIXES = (".csv", ".json")
 #: What becomes of bytes in a file's name that are no text: \\udce9, which JSON reads as they were.
