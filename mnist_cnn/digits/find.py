@@ -27,9 +27,7 @@ from mnist_cnn.digits.view import Array, Box, View
 
 WORK_SIDE = 224  # pixels of the longer side at which ink is looked for
 PAGE_SIDE = 1600  # at most, where there are many digits
-TINY = (
-    36  # pixels of the longer side: less is enlarged to twice as much, so that strokes have edges
-)
+TINY = 36  # pixels of the longer side: what has less is made twice as large: strokes get edges
 LOOKS = 4  # how often a picture is looked at closer
 SMALL = 3  # 1/3 of WORK_SIDE: a digit that is smaller is looked at closer,
 CLOSER = 1.5  # if the picture has more than so many times as many pixels a side
