@@ -21,6 +21,8 @@ from mnist_cnn.use.judge import Judge
 
 #: Less likely than this, what a picture shows is no digit.
 IS_DIGIT = 0.7
+#: Beside a digit, in its line, most is one: only what is less likely than this is none.
+BESIDE = 0.25
 #: The logarithm of how likely it is that digits touch at a place where they can be cut.
 CUT = -1.5
 #: Nothing is less likely a digit: else what is none would be cut until all parts look like some.
@@ -30,6 +32,7 @@ PLAIN = 0.99
 #: Less sure than this, another digit is nearly as likely.
 SURE = 0.5
 NO_DIGIT = "does not look like a digit"
+NOT_ALL = "not all of it looks like digits"
 
 
 class Digit(NamedTuple):
@@ -168,8 +171,13 @@ def reading(found: list[Digit]) -> Reading:
     main = max(sure or found, key=lambda digit: digit.candidate.likely)
     if not sure:
         return Reading([main], main, NO_DIGIT)
-    unsure = [digit for digit in sure if digit.confidence < SURE]
-    return Reading(sure, main, _other(unsure[0]) if unsure else "")
+    written = {digit.candidate.line for digit in sure}
+    beside = [digit for digit in found if digit.candidate.line in written]
+    digits = [digit for digit in beside if digit.is_digit * digit.confidence >= BESIDE]
+    unsure = [digit for digit in digits if digit.confidence < SURE]
+    if unsure:
+        return Reading(digits, main, _other(unsure[0]))
+    return Reading(digits, main, NOT_ALL if len(digits) < len(beside) else "")
 
 
 def best_path(line: Sequence[Digit]) -> tuple[float, list[Digit]]:
