@@ -19,6 +19,7 @@ from mnist_cnn.digits.decode import open_pictures
 from mnist_cnn.digits.find import Candidate, find_digits
 from mnist_cnn.use.reading import (
     NO_DIGIT,
+    NOT_ALL,
     PLAIN,
     Digit,
     Reader,
@@ -166,6 +167,16 @@ def test_what_is_broken_is_one(reader: Reader, ink: dict[int, Image.Image]) -> N
         assert read(reader, picture).number == str(digit)
 
 
+def test_what_is_broken_is_one_beside_others(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    places = [(digit, (30 + 120 * index, 40)) for index, digit in enumerate((4, 3, 1, 7, 2))]
+    picture, boxes = written(ink, places, (660, 160), times=4)
+    left, top, right, bottom = boxes[2]
+    for third in (1, 2):  # all three parts are less than half as high as a digit
+        y = top + third * (bottom - top) // 3
+        ImageDraw.Draw(picture).line((left, y, right, y + 4), 255, 5)
+    assert read(reader, picture).number == "43172"
+
+
 def test_no_digit_is_doubted(reader: Reader) -> None:
     zigzag = [(40, 40), (90, 180), (130, 40), (170, 180), (210, 40), (250, 180)]
     star = Image.new("L", (280, 220), 255)
@@ -269,8 +280,14 @@ def test_the_best_path_takes_every_piece_once() -> None:
     assert best_path([halves[0], whole, digit(1, 1, 2, is_digit=0.3)])[1] == [whole]
 
 
-def test_what_is_no_digit_is_left_out_beside_digits() -> None:
-    lines = [digit(4, 0, 1), digit(7, 1, 2, is_digit=0.01), digit(2, 0, 1, line=1)]
+def test_beside_a_digit_most_is_one_and_nothing_is_left_out_in_silence() -> None:
+    likely, unlikely = digit(7, 1, 2, is_digit=0.4), digit(7, 1, 2, is_digit=0.01)
+    lines = [digit(4, 0, 1), likely, digit(2, 0, 1, line=1)]
+    assert reading(chosen(lines))[::2] == (lines, "")
+    lines[1] = unlikely
+    found = reading(chosen(lines))
+    assert (found.number, found.doubt) == ("42", NOT_ALL)
+    lines[1] = unlikely._replace(candidate=replace(unlikely.candidate, line=2))  # a title, say
     found = reading(chosen(lines))
     assert (found.number, found.doubt) == ("42", "")
 

@@ -46,20 +46,19 @@ def find_pieces(ink: Ink) -> list[Piece]:
     """What can be a digit, or half of one that is broken: large components with what is beside."""
     components = sorted(clear(ink), key=lambda component: -component.height)
     best = max(components, key=lambda component: component.score)
-    large = [component for component in components if component.height >= LARGE * best.height]
+    least = LARGE * best.height
+    large = [component for component in components if component.height >= least]
     # What is around a digit, a circle say, is none.
     rings = {ring for ring in large if any(_surrounds(ring, other) for other in large)}
     pieces: list[Piece] = []
     for component in components:
         if component in rings:
             continue
-        belongs = _is_stacked if component in large else _is_fragment
-        may = component not in large or len(large) <= PARTS
-        digit = [piece for piece in pieces if may and belongs(component, piece)]
-        if digit or component in large:
-            pieces = [piece for piece in pieces if piece not in digit]
-            pieces.append(reduce(or_, digit, component))
-    return pieces
+        may = component.height < least or len(large) <= PARTS
+        digit = [piece for piece in pieces if may and _belongs(component, piece, least)]
+        pieces = [piece for piece in pieces if piece not in digit]
+        pieces.append(reduce(or_, digit, component))
+    return [piece for piece in pieces if piece.height >= least]
 
 
 def find_lines(pieces: list[Piece]) -> list[list[Piece]]:
@@ -120,6 +119,12 @@ def slices(piece: Piece, ink: Ink) -> list[Piece]:
             box = (first + left + a, top + b, first + left + c, top + d)
             found.append(piece._replace(box=box))
     return found
+
+
+def _belongs(component: Piece, piece: Piece, least: float) -> bool:
+    """Whether it is of one digit with a higher piece; what is less than `least` is none alone."""
+    small = component.height < least <= piece.height
+    return (_is_fragment if small else _is_stacked)(component, piece)
 
 
 def _in_one_line(one: Piece, other: Piece) -> bool:

@@ -411,6 +411,7 @@ ROWS: dict[str, tuple[float, Scene]] = {
 NUMBERS: dict[str, tuple[int, Scene]] = {
     "two digits": (2, lambda ink, rng: drawn(ink)),
     "four digits": (4, lambda ink, rng: drawn(ink)),
+    "ten digits": (10, lambda ink, rng: drawn(ink)),
     "four digits, photograph": (4, photographed),
 }
 
