@@ -26,6 +26,7 @@ from mnist_cnn.training import recorded
 from mnist_cnn.training.augment import RandomAffine, RandomShift
 from mnist_cnn.training.averaging import MovingAverage
 from mnist_cnn.training.step import Step, training_losses
+from mnist_cnn.training.whole_steps import steps_to_device
 from tests.support.interruptions import LAST, interrupted
 from tests.support.runs import differences, state
 from tests.support.tape import TapedRecording
@@ -195,6 +196,38 @@ def test_the_last_smaller_batch_is_not_compiled(
     data = MNISTDataModule(mnist.data_dir, batch_size=300, val_size=59_600)  # 300, 100
     trained(data, fast, True, compile=True, limit_train_batches=1.0)
     assert compiled == {300}
+
+
+def test_a_python_that_the_compiler_does_not_know(
+    mnist: MNISTDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("mnist_cnn.training.whole_steps.rank_zero_info", lines.append)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("not supported on Python 3.99+")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(UserError, match=r"^--model.compile true: not supported on Python 3.99"):
+        trained(mnist, keras, True, compile=True)
+    # On a GPU nobody asks for it, as here with a net that is none the wiser.
+    monkeypatch.setattr(MNISTClassifier, "configure_model", lambda _: None)
+    _, module, _ = trained(mnist, keras, True, compile=True)
+    assert module.whole_steps.made
+    assert lines == ["The step is recorded without torch.compile: not supported on Python 3.99+."]
+
+
+def test_all_that_an_optimizer_counts_goes_where_a_program_can_count() -> None:
+    weight = torch.zeros(2, requires_grad=True)
+    for kind in (torch.optim.Adam, torch.optim.NAdam, torch.optim.RAdam, torch.optim.ASGD):
+        optimizer = kind([weight])
+        weight.grad = torch.ones(2)
+        optimizer.step()
+        steps_to_device(optimizer, torch.device("meta"))
+        (slots,) = optimizer.state.values()
+        counts = [slots[name] for name in ("step", "mu_product") if name in slots]
+        assert all(count.is_meta for count in counts)
+        assert len(counts) == (2 if kind is torch.optim.NAdam else 1)
 
 
 def test_a_model_is_copied_and_pickled_after_it(mnist: MNISTDataModule) -> None:

@@ -52,3 +52,12 @@ def obstacle(trainer: Trainer, model: LightningModule) -> str | None:
         f"{', '.join(inner)} must run within it": bool(inner),
     }
     return next((reason for reason, holds in obstacles.items() if holds), None)
+
+
+def no_compiler() -> str | None:
+    """Why ``torch.compile`` refuses all that it is given, as on a Python that it does not know."""
+    try:
+        torch.compile(no_compiler)
+    except RuntimeError as error:
+        return str(error)
+    return None

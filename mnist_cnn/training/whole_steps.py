@@ -24,7 +24,7 @@ from mnist_cnn.errors import UserError
 from mnist_cnn.training.augment import Augmentation
 from mnist_cnn.training.global_batches import Batch
 from mnist_cnn.training.metrics import EpochMetrics
-from mnist_cnn.training.obstacles import obstacle
+from mnist_cnn.training.obstacles import no_compiler, obstacle
 from mnist_cnn.training.randomness import dropout_layers
 from mnist_cnn.training.recorded import NotRecordableError, Recorded
 from mnist_cnn.training.step import Step, training_losses, whole_step
@@ -69,7 +69,7 @@ class WholeSteps:
         self.model, self.trainer, self.metrics = model, model.trainer, metrics
         self.must = record is True
         on_gpu = is_for(model.device)
-        self.compile = compile is True or (compile == "auto" and on_gpu)
+        self.compile = False
         self.settings, self.taken, self._last_rates = [], False, None
         self.programs.clear()
         # Before the process group goes, which Lightning ends at the exit: NCCL waits there for all
@@ -79,6 +79,10 @@ class WholeSteps:
         self.on = self.must or (record == "auto" and on_gpu)
         if self.on and (reason := obstacle(self.trainer, model)):
             self.give_up(reason)
+        elif self.on and (compile is True or (compile == "auto" and on_gpu)):
+            self.compile = not (reason := no_compiler())
+            if reason:
+                rank_zero_info(f"The step is recorded without torch.compile: {reason}.")
 
     def __reduce__(self) -> Any:
         return WholeSteps, ()  # a copy of the model begins without
@@ -269,8 +273,7 @@ def as_tensors(optimizer: Optimizer, rates: Tensor) -> Iterator[None]:
 def steps_to_device(optimizer: Optimizer, device: torch.device) -> None:
     """Put an optimizer's counts of steps where a program can count."""
     for slots in optimizer.state.values():
-        if isinstance(slots.get("step"), Tensor):
-            slots["step"] = slots["step"].to(device)
+        slots.update({name: slots[name].to(device) for name in _counts(slots)})
 
 
 def steps_to_cpu(optimizer: Optimizer) -> None:
@@ -279,8 +282,12 @@ def steps_to_cpu(optimizer: Optimizer) -> None:
         if not (group.get("capturable") or group.get("fused")):
             for weight in group["params"]:
                 slots = optimizer.state.get(weight, {})
-                if isinstance(slots.get("step"), Tensor):
-                    slots["step"] = slots["step"].cpu()
+                slots.update({name: slots[name].cpu() for name in _counts(slots)})
+
+
+def _counts(slots: dict[str, Any]) -> list[str]:
+    """What an optimizer keeps on the CPU, if it is not recorded; `NAdam` a product as well."""
+    return [name for name in ("step", "mu_product") if isinstance(slots.get(name), Tensor)]
 
 
 def _numbers(group: dict[str, Any]) -> dict[str, Any]:
