@@ -135,6 +135,23 @@ def test_digits_that_touch_are_two(reader: Reader, ink: dict[int, Image.Image]) 
         assert read(reader, written(ink, places, (300, 200))[0]).number == f"{left}{right}"
 
 
+@pytest.mark.parametrize("angle", [10, 20, 30])
+def test_a_stroke_that_lies_askew_is_no_sheet(reader: Reader, angle: int) -> None:
+    picture = Image.new("L", (200, 200), 255)
+    ImageDraw.Draw(picture).rectangle((91, 30, 109, 170), 0)
+    (seen,) = find_digits(picture.rotate(-angle, Image.Resampling.BICUBIC, fillcolor=255))
+    assert seen.box[3] - seen.box[1] > 130
+    assert read(reader, picture).number == "1"
+
+
+def test_a_speck_in_a_0_makes_no_frame_of_it() -> None:
+    picture = Image.new("L", (200, 200), 255)
+    draw = ImageDraw.Draw(picture)
+    draw.rounded_rectangle((65, 30, 135, 170), 12, outline=0, width=12)
+    draw.point((100, 100), 0)
+    assert [seen.box for seen in find_digits(picture)] == [(65, 30, 136, 171)]
+
+
 def test_a_ring_around_a_digit_is_none(reader: Reader, ink: dict[int, Image.Image]) -> None:
     picture, _ = written(ink, [(7, (60, 60))], (220, 220), times=5)
     ImageDraw.Draw(picture).ellipse((20, 25, 200, 205), outline=0, width=4)
@@ -297,3 +314,4 @@ def test_what_could_be_another_digit_is_named() -> None:
     unsure.probabilities[9] = 0.39
     assert reading([unsure]).doubt == "4 could be 9 as well"
     assert reading([unsure]).number == "4"
+    assert reading([digit(4, 0, 1, sure=0.2)]).number == "4"  # of an ensemble that disagrees, say

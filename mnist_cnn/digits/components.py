@@ -65,11 +65,12 @@ def label_components(depth: Array, mask: Mask) -> Ink:
     labels, _ = ndimage.label(mask, structure=EIGHT_CONNECTED)
     areas = np.bincount(labels.ravel())
     areas[0] = 0  # of the background
+    largest = np.argsort(-areas, kind="stable")[:MAX_COMPONENTS]
+    kept = largest[areas[largest] >= MIN_AREA]
+    labels *= np.isin(labels, kept)
     boxes = ndimage.find_objects(labels)
     components = []
-    for number in np.argsort(-areas, kind="stable")[:MAX_COMPONENTS]:
-        if areas[number] < MIN_AREA:
-            break
+    for number in kept:
         rows, columns = boxes[number - 1]
         box = (columns.start, rows.start, columns.stop, rows.stop)
         strokes = labels[rows, columns] == number

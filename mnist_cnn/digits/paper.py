@@ -58,11 +58,13 @@ def _corners(labels: NDArray[np.int32], number: int, box: tuple[slice, slice]) -
     own = labels[box] == number
     pairs = zip(box, labels.shape, strict=True)
     touches = sum((side.start == 0) + (side.stop == length) for side, length in pairs)
-    small = min(own.shape) < max(MIN_SHEET, SHEET_SIDE * max(labels.shape))
-    if small or touches > SHEET_SIDES:
+    least = max(MIN_SHEET, SHEET_SIDE * max(labels.shape))
+    if touches > SHEET_SIDES or min(own.shape) < least:
         return None
     filled = ndimage.binary_fill_holes(own)
     corners = quadrilateral(filled)
+    if min(np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)) < least:
+        return None  # a stroke that lies askew
     drawn = Image.new("1", own.shape[::-1])
     ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
     fitting = np.asarray(drawn)

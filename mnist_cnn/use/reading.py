@@ -173,7 +173,7 @@ def reading(found: list[Digit]) -> Reading:
         return Reading([main], main, NO_DIGIT)
     written = {digit.candidate.line for digit in sure}
     beside = [digit for digit in found if digit.candidate.line in written]
-    digits = [digit for digit in beside if digit.is_digit * digit.confidence >= BESIDE]
+    digits = [d for d in beside if d in sure or d.is_digit * d.confidence >= BESIDE]
     unsure = [digit for digit in digits if digit.confidence < SURE]
     if unsure:
         return Reading(digits, main, _other(unsure[0]))
