@@ -62,16 +62,15 @@ class Ink(NamedTuple):
 
 def label_components(depth: Array, mask: Mask) -> Ink:
     """Cut a mask of what could be ink into connected components."""
-    labels, _ = ndimage.label(mask, structure=EIGHT_CONNECTED)
-    areas = np.bincount(labels.ravel())
-    areas[0] = 0  # of the background
-    largest = np.argsort(-areas, kind="stable")[:MAX_COMPONENTS]
-    kept = largest[areas[largest] >= MIN_AREA]
-    labels *= np.isin(labels, kept)
-    boxes = ndimage.find_objects(labels)
+    found, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
+    areas = np.bincount(found.ravel(), minlength=count + 1)[1:]
+    kept = np.argsort(-areas)[:MAX_COMPONENTS]
+    kept = kept[areas[kept] >= MIN_AREA]
+    numbers = np.zeros(count + 1, np.int32)
+    numbers[kept + 1] = np.arange(1, len(kept) + 1)
+    labels = numbers[found]
     components = []
-    for number in kept:
-        rows, columns = boxes[number - 1]
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
         box = (columns.start, rows.start, columns.stop, rows.stop)
         strokes = labels[rows, columns] == number
         contrast = depth[rows, columns][strokes].mean()
@@ -79,7 +78,7 @@ def label_components(depth: Array, mask: Mask) -> Ink:
         sides = sum(map(eq, box, (0, 0, *labels.shape[::-1])))
         # A small digit is hardly less of a digit; one may touch a border, but rarely does.
         score = float(contrast * extent**0.5 * BORDER**sides)
-        components.append(Piece(frozenset([int(number)]), box, score))
+        components.append(Piece(frozenset([number]), box, score))
     return Ink(depth, labels, components)
 
 
