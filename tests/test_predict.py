@@ -249,7 +249,7 @@ def test_reading_processes_end_with_the_program_and_it_with_them(
         os.kill(readers[-1], number)
         _, said = program.communicate(timeout=60)
         assert program.returncode == 2
-        assert "a process that reads pictures was ended" in said
+        assert "a process that helps this one was ended" in said
         assert "Traceback" not in said
 
     program, readers = begin()

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import glob
 import os
-import signal
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import chain, islice
-from multiprocessing import parent_process
+from itertools import chain
 from pathlib import Path
-from threading import Thread
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mnist_cnn.digits.decode import PictureError, open_pictures
 from mnist_cnn.digits.find import Candidate, find_digits, with_images
-from mnist_cnn.errors import UserError
-
-FILES_AT_ONCE = 4  # that a process is given to read
-AHEAD = 128  # so many times as many are read before they are asked for: each may take megabytes
+from mnist_cnn.processes import mapped
 
 
 class Page(NamedTuple):
@@ -63,48 +54,9 @@ def read_files(files: Sequence[str]) -> Iterator[Page]:
 
 @contextmanager
 def reading(files: Sequence[str]) -> Iterator[Iterator[Page]]:
-    """The pages of files in their order, read by a process on each core, which start at once.
-
-    Raises:
-        UserError: If one of these was killed.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(cores or 1, len(files) // FILES_AT_ONCE)
-    if workers < 2:
-        yield chain.from_iterable(map(read_file, files))
-        return
-    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
-    starts = iter(range(0, len(files), FILES_AT_ONCE))
-    parts = (pool.submit(_read_each, files[at : at + FILES_AT_ONCE]) for at in starts)
-    ahead = deque(islice(parts, AHEAD))
-
-    def in_order() -> Iterator[Page]:
-        while ahead:
-            yield from ahead.popleft().result()
-            ahead.extend(islice(parts, 1))
-
-    try:
-        yield in_order()
-    except BrokenProcessPool as error:
-        raise UserError("a process that reads pictures was ended; is memory short?") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _read_each(files: Sequence[str]) -> list[Page]:
-    return [page for file in files for page in read_file(file)]
-
-
-def _end_with_parent() -> None:
-    """End when the program does, even if it was killed, but not before it at Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the pool's, or the machine's
-    Thread(target=_end_after, args=[parent_process()], daemon=True).start()
-
-
-def _end_after(process: Any) -> None:
-    process.join()
-    os._exit(1)
+    """The pages of files in their order, which several processes begin to read at once."""
+    with mapped(read_file, files) as found:
+        yield chain.from_iterable(found)
 
 
 def find_files(paths: str | Iterable[str]) -> list[str]:

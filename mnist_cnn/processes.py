@@ -1,0 +1,73 @@
+"""A function of many things, computed by a process on each core."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import islice
+from multiprocessing import parent_process
+from threading import Thread
+from typing import Any, TypeVar
+
+from mnist_cnn.errors import UserError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AT_ONCE = 4  # things that a process is given
+AHEAD = 128  # so many times as many are computed before they are asked for: each may take megabytes
+
+
+@contextmanager
+def mapped(function: Callable[[T], R], things: Sequence[T]) -> Iterator[Iterator[R]]:
+    """What a function makes of things, in their order; the processes start at once.
+
+    Args:
+        function: One that `pickle` finds by its name.
+        things: Where there are few, this process does.
+
+    Raises:
+        UserError: If a process was ended from outside.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = min(cores or 1, len(things) // AT_ONCE)
+    if workers < 2:
+        yield map(function, things)
+        return
+    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
+    starts = range(0, len(things), AT_ONCE)
+    parts = (pool.submit(_each, function, things[at : at + AT_ONCE]) for at in starts)
+    ahead = deque(islice(parts, AHEAD))
+
+    def in_order() -> Iterator[R]:
+        while ahead:
+            yield from ahead.popleft().result()
+            ahead.extend(islice(parts, 1))
+
+    try:
+        yield in_order()
+    except BrokenProcessPool as error:
+        raise UserError("a process that helps this one was ended; is memory short?") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _each(function: Callable[[T], R], things: Sequence[T]) -> list[R]:
+    return [function(thing) for thing in things]
+
+
+def _end_with_parent() -> None:
+    """End when the parent does, even if it was killed, but not before it at Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the pool's, or the machine's
+    Thread(target=_end_after, args=[parent_process()], daemon=True).start()
+
+
+def _end_after(process: Any) -> None:
+    process.join()
+    os._exit(1)
