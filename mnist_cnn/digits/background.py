@@ -32,8 +32,7 @@ def estimate_background(values: Array) -> Array:
     wider[inside] = clean
     closed = ndimage.grey_closing(wider, size=(window, window))
     smooth = ndimage.gaussian_filter(closed, 1.0)[inside].clip(0, clean.max())  # without its steps
-    background = Image.fromarray(smooth).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(background)
+    return np.asarray(Image.fromarray(smooth).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def otsu(values: Array) -> float:

@@ -75,11 +75,15 @@ def label_components(depth: Array, mask: Mask) -> Ink:
         strokes = labels[rows, columns] == number
         contrast = depth[rows, columns][strokes].mean()
         extent = max(strokes.shape) / max(labels.shape)
-        sides = sum(map(eq, box, (0, 0, *labels.shape[::-1])))
         # A small digit is hardly less of a digit; one may touch a border, but rarely does.
-        score = float(contrast * extent**0.5 * BORDER**sides)
+        score = float(contrast * extent**0.5 * BORDER ** touched(box, labels))
         components.append(Piece(frozenset([number]), box, score))
     return Ink(depth, labels, components)
+
+
+def touched(box: Box, picture: NDArray[Any]) -> int:
+    """How many sides of a picture a box touches."""
+    return sum(map(eq, box, (0, 0, *picture.shape[::-1])))
 
 
 def ring(values: NDArray[Any]) -> NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
+from mnist_cnn.digits.components import bounds
 from mnist_cnn.digits.decode import LARGE, PictureError
 from mnist_cnn.digits.view import Array
 
@@ -68,11 +69,9 @@ def _without_transparency(values: Array, alpha: Array) -> Array:
     if np.ptp(alpha) < OPACITY_STEP:
         return values
     opaque = alpha > alpha.max() / 2
-    rows, columns = np.nonzero(opaque.any(axis=1))[0], np.nonzero(opaque.any(axis=0))[0]
-    filled = opaque.sum() / max(1, (np.ptp(rows) + 1) * (np.ptp(columns) + 1))
-    if (
-        filled > CARD_FILL and np.ptp(values[opaque]) > CARD_CONTRAST
-    ):  # a card with a digit, cut out
+    left, top, right, bottom = bounds(opaque)
+    filled = opaque[top:bottom, left:right].mean()
+    if filled > CARD_FILL and np.ptp(values[opaque]) > CARD_CONTRAST:  # a card, cut out
         background = np.median(values[opaque])
         return values * alpha + background * (1 - alpha)
     return alpha

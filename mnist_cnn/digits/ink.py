@@ -52,10 +52,7 @@ def find_ink(values: Array) -> Ink:
         darker = (background - values) / np.maximum(background, MIN_LIGHT)
         lighter = values - (1 - estimate_background(1 - values))
         bright = min(1, ring(values).mean())
-        inks = [
-            *clear_ink(darker * (0.6 + 0.8 * bright)),
-            *clear_ink(lighter * (1.4 - 0.8 * bright)),
-        ]
+        inks = clear_ink(darker * (0.6 + 0.8 * bright)) + clear_ink(lighter * (1.4 - 0.8 * bright))
         least = MIN_SCORE
     ink = max(inks, key=lambda ink: ink.score)
     if ink.score <= least:

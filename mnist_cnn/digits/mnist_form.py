@@ -69,12 +69,10 @@ def _centre_of_mass(image: NDArray[np.uint8]) -> NDArray[np.float64]:
 
 def ready(picture: Image.Image) -> NDArray[np.uint8] | None:
     """The bytes of a 28×28 picture, or of its negative, if that is in MNIST's form."""
-    if picture.size != (SIDE, SIDE):
-        return None
-    if picture.mode in WIDER_THAN_BYTES or picture.has_transparency_data:
+    more = picture.mode in WIDER_THAN_BYTES or picture.has_transparency_data
+    if more or picture.size != (SIDE, SIDE):
         return None
     rgb = np.asarray(picture.convert("RGB"))
-    if (rgb != rgb[..., :1]).any():
-        return None
     image = rgb[..., 0].copy()
-    return next((i for i in (image, 255 - image) if is_mnist_form(i)), None)
+    grey = (rgb == rgb[..., :1]).all()
+    return next((i for i in (image, 255 - image) if grey and is_mnist_form(i)), None)

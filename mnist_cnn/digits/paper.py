@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from mnist_cnn.digits.background import otsu
-from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink, Mask
+from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink, Mask, bounds, touched
 from mnist_cnn.digits.view import Array
 
 Corners = NDArray[np.float64]  # (4, 2), x and y: top left, top right, bottom right, bottom left
@@ -43,44 +43,40 @@ def find_sheet(values: Array, ink: Ink) -> Corners | None:
         ink: What in it is ink; a small card is, on a larger ground.
     """
     bright, _ = ndimage.label(values > otsu(values), structure=EIGHT_CONNECTED)
-    for labels in (bright, ink.labels):
-        areas = np.bincount(labels.ravel())[1:]
-        boxes = ndimage.find_objects(labels)
-        for index in np.argsort(-areas)[:SHEETS]:
-            corners = _corners(labels, index + 1, boxes[index])
-            if corners is not None:
-                return corners
-    return None
+    found = (
+        _corners(labels, number + 1)
+        for labels in (bright, ink.labels)
+        for number in np.argsort(-np.bincount(labels.ravel())[1:])[:SHEETS]
+    )
+    return next((corners for corners in found if corners is not None), None)
 
 
-def _corners(labels: NDArray[np.int32], number: int, box: tuple[slice, slice]) -> Corners | None:
+def _corners(labels: NDArray[np.int32], number: int) -> Corners | None:
     """Those of a component, if it is a sheet or a frame."""
-    own = labels[box] == number
-    pairs = zip(box, labels.shape, strict=True)
-    touches = sum((side.start == 0) + (side.stop == length) for side, length in pairs)
+    left, top, right, bottom = box = bounds(labels == number)
+    within = labels[top:bottom, left:right]
+    own = within == number
     least = max(MIN_SHEET, SHEET_SIDE * max(labels.shape))
-    if touches > SHEET_SIDES or min(own.shape) < least:
+    if touched(box, labels) > SHEET_SIDES or min(own.shape) < least:
         return None
     filled = ndimage.binary_fill_holes(own)
     corners = quadrilateral(filled)
-    if min(np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1)) < least:
-        return None  # a stroke that lies askew
+    edges = np.roll(corners, -1, axis=0) - corners
+    turns = np.linalg.det(np.stack([edges, np.roll(edges, -1, axis=0)], axis=1))
+    if min(np.linalg.norm(edges, axis=1)) < least or min(turns) < max(turns) / 10:
+        return None  # a stroke that lies askew; nearly a triangle, which no perspective makes
     drawn = Image.new("1", own.shape[::-1])
     ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
     fitting = np.asarray(drawn)
     if np.sum(fitting & filled) < SHEET_FIT * np.sum(fitting | filled):
         return None
-    around = np.count_nonzero(labels) - np.count_nonzero(labels[box][filled])
+    around = np.count_nonzero(labels) - np.count_nonzero(within[filled])
     if around > SHEET_GROUND * (labels.size - filled.sum()):
         return None
-    if own.sum() < SOLID * filled.sum() and not np.any(labels[box][filled & ~own]):
+    if own.sum() < SOLID * filled.sum() and not np.any(within[filled & ~own]):
         return None  # a frame with nothing in it: a 0
     corners = corners + SHEET_EDGE * np.sign(corners.mean(axis=0) - corners)
-    edges = np.roll(corners, -1, axis=0) - corners
-    turns = np.linalg.det(np.stack([edges, np.roll(edges, -1, axis=0)], axis=1))
-    if min(turns) < max(turns) / 10:
-        return None  # nearly a triangle, which no perspective makes of a sheet
-    return np.add(corners, (box[1].start, box[0].start))
+    return np.add(corners, (left, top))
 
 
 def quadrilateral(mask: Mask) -> Corners:

@@ -47,12 +47,9 @@ class View(NamedTuple):
         width, height = (max(1, round(max(sides[i], sides[i + 2]))) for i in (0, 1))
         flat = np.array([[0, 0], [width, 0], [width, height], [0, height]])
         matrix = homography(flat, corners)
-        values = Image.fromarray(self.values).transform(
-            (width, height),
-            Image.Transform.PERSPECTIVE,
-            tuple(matrix.ravel()[:8]),
-            Image.Resampling.BILINEAR,
-        )
+        numbers, way = tuple(matrix.ravel()[:8]), Image.Transform.PERSPECTIVE
+        smooth = Image.Resampling.BILINEAR
+        values = Image.fromarray(self.values).transform((width, height), way, numbers, smooth)
         return View(np.asarray(values), self.to_picture @ matrix)
 
     def in_picture(self, box: Box) -> Box:
