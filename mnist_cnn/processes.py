@@ -34,8 +34,7 @@ def mapped(function: Callable[[T], R], things: Sequence[T]) -> Iterator[Iterator
     Raises:
         UserError: If a process was ended from outside.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = min(cores or 1, len(things) // AT_ONCE)
+    workers = min(cores(), len(things) // AT_ONCE)
     if workers < 2:
         yield map(function, things)
         return
@@ -55,6 +54,13 @@ def mapped(function: Callable[[T], R], things: Sequence[T]) -> Iterator[Iterator
         raise UserError("a process that helps this one was ended; is memory short?") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _each(function: Callable[[T], R], things: Sequence[T]) -> list[R]:

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Subset
 
 from mnist_cnn import Adadelta, FastCNN, KerasCNN, MNISTClassifier, MNISTDataModule, RecordCNN
 from mnist_cnn.errors import UserError
-from mnist_cnn.training import recorded
+from mnist_cnn.training import preflight, recorded
 from mnist_cnn.training.augment import RandomAffine, RandomShift
 from mnist_cnn.training.averaging import MovingAverage
 from mnist_cnn.training.step import Step, training_losses
@@ -208,8 +208,9 @@ def test_a_python_that_the_compiler_does_not_know(
         raise RuntimeError("not supported on Python 3.99+")
 
     monkeypatch.setattr(torch, "compile", refuse)
+    module = MNISTClassifier(KerasCNN(), compile=True)
     with pytest.raises(UserError, match=r"^--model.compile true: not supported on Python 3.99"):
-        trained(mnist, keras, True, compile=True)
+        preflight.check_compiler(module)
     # On a GPU nobody asks for it, as here with a net that is none the wiser.
     monkeypatch.setattr(MNISTClassifier, "configure_model", lambda _: None)
     _, module, _ = trained(mnist, keras, True, compile=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -15,8 +14,10 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities import rank_zero_info
 
 from mnist_cnn.errors import UserError, warn
+from mnist_cnn.processes import cores
 from mnist_cnn.training.global_batches import check_global_batch
 from mnist_cnn.training.metrics import NUM_CLASSES
+from mnist_cnn.training.obstacles import no_compiler
 from mnist_cnn.training.trainer_state import run_folder
 
 #: Processes a core; beyond it they only wait for each other.
@@ -32,6 +33,7 @@ def check(trainer: Trainer, model: LightningModule, data: Any, command: str) -> 
         UserError: If the settings cannot be used together, or not on this machine.
     """
     check_cores(trainer)
+    check_compiler(model)
     check_bf16(trainer, command)
     check_writable(trainer)
     if command != "fit":
@@ -55,15 +57,22 @@ def check_cores(trainer: Trainer) -> None:
     Raises:
         UserError: If there are more than two for a core.
     """
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    most = MAX_PROCESSES_PER_CORE * cores
+    most = MAX_PROCESSES_PER_CORE * cores()
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > most:
         raise UserError(
             f"--trainer.devices {trainer.num_devices}: each is a process, and this machine has "
-            f"{cores} core(s); use at most {most}"
+            f"{cores()} core(s); use at most {most}"
         )
+
+
+def check_compiler(model: LightningModule) -> None:
+    """Refuse to compile where ``torch.compile`` does not know this Python.
+
+    Raises:
+        UserError: If it is asked for, and not left to what the machine can do.
+    """
+    if getattr(model, "compile_net", "auto") is True and (reason := no_compiler()):
+        raise UserError(f"--model.compile true: {reason}")
 
 
 def check_launcher(trainer: Trainer) -> None:
