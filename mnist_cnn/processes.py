@@ -6,7 +6,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
@@ -27,6 +27,9 @@ AHEAD = 128  # so many times as many are computed before they are asked for: eac
 def mapped(function: Callable[[T], R], things: Sequence[T]) -> Iterator[Iterator[R]]:
     """What a function makes of things, in their order; the processes start at once.
 
+    Who asks is the main module, guarded by ``if __name__ == "__main__"``, which these import where
+    Python starts them afresh.
+
     Args:
         function: One that `pickle` finds by its name.
         things: Where there are few, this process does.
@@ -35,13 +38,16 @@ def mapped(function: Callable[[T], R], things: Sequence[T]) -> Iterator[Iterator
         UserError: If a process was ended from outside.
     """
     workers = min(cores(), len(things) // AT_ONCE)
-    if workers < 2:
+    try:
+        pool = ProcessPoolExecutor(workers, initializer=_end_with_parent) if workers > 1 else None
+    except (OSError, NotImplementedError):  # there are no semaphores here
+        pool = None
+    if pool is None:
         yield map(function, things)
         return
-    pool = ProcessPoolExecutor(workers, initializer=_end_with_parent)
     starts = range(0, len(things), AT_ONCE)
     parts = (pool.submit(_each, function, things[at : at + AT_ONCE]) for at in starts)
-    ahead = deque(islice(parts, AHEAD))
+    ahead: deque[Future[list[R]]] = deque()
 
     def in_order() -> Iterator[R]:
         while ahead:
@@ -49,6 +55,7 @@ def mapped(function: Callable[[T], R], things: Sequence[T]) -> Iterator[Iterator
             ahead.extend(islice(parts, 1))
 
     try:
+        ahead.extend(islice(parts, AHEAD))
         yield in_order()
     except BrokenProcessPool as error:
         raise UserError("a process that helps this one was ended; is memory short?") from error

@@ -297,7 +297,7 @@ def test_the_best_path_takes_every_piece_once() -> None:
     assert best_path([halves[0], whole, digit(1, 1, 2, is_digit=0.3)])[1] == [whole]
 
 
-def test_beside_a_digit_most_is_one_and_nothing_is_left_out_in_silence() -> None:
+def test_in_a_line_with_a_digit_most_is_one_and_nothing_is_left_out_in_silence() -> None:
     likely, unlikely = digit(7, 1, 2, is_digit=0.4), digit(7, 1, 2, is_digit=0.01)
     lines = [digit(4, 0, 1), likely, digit(2, 0, 1, line=1)]
     assert reading(chosen(lines))[::2] == (lines, "")

@@ -205,7 +205,7 @@ def test_a_python_that_the_compiler_does_not_know(
     monkeypatch.setattr("mnist_cnn.training.whole_steps.rank_zero_info", lines.append)
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise RuntimeError("not supported on Python 3.99+")
+        raise RuntimeError("not supported on Python 3.99+.")
 
     monkeypatch.setattr(torch, "compile", refuse)
     module = MNISTClassifier(KerasCNN(), compile=True)

@@ -47,14 +47,13 @@ def read_file(file: str) -> list[Page]:
 
 
 def read_files(files: Sequence[str]) -> Iterator[Page]:
-    """The pages of files in their order."""
-    with reading(files) as pages:
-        yield from pages
+    """The pages of files in their order, read by this process; see `reading`."""
+    return chain.from_iterable(map(read_file, files))
 
 
 @contextmanager
 def reading(files: Sequence[str]) -> Iterator[Iterator[Page]]:
-    """The pages of files in their order, which several processes begin to read at once."""
+    """The pages of files in their order, which a process on each core begins to read at once."""
     with mapped(read_file, files) as found:
         yield chain.from_iterable(found)
 

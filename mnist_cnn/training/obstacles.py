@@ -59,5 +59,5 @@ def no_compiler() -> str | None:
     try:
         torch.compile(no_compiler)
     except RuntimeError as error:
-        return str(error)
+        return str(error).rstrip(".")
     return None

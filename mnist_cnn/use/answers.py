@@ -42,7 +42,7 @@ def answer(pages: Iterator[Page], files: int, given: argparse.Namespace) -> None
     """
     if given.test_shifts is not None and not 0 <= given.test_shifts <= MAX_SHIFTS:
         raise UserError(f"--test_shifts {given.test_shifts}: must be from 0 to {MAX_SHIFTS}")
-    model = load_net(newest(given.ckpt_path or str(BUNDLED)))
+    model = load_net(newest(str(BUNDLED) if given.ckpt_path is None else given.ckpt_path))
     names = class_words(model.facts["dataset"])
     reader = Reader(model, is_mnist=not names, test_shifts=given.test_shifts)
     reader.to(device(given.accelerator or "auto"))

@@ -11,6 +11,7 @@ import yaml
 
 from mnist_cnn.errors import OptionParser
 from mnist_cnn.file_system.paths import user_path
+from mnist_cnn.importing import importing
 from mnist_cnn.settings import config_files
 
 PICTURES = "--data.predict_path"
@@ -48,8 +49,8 @@ def todays(arguments: Sequence[str]) -> list[str] | None:
     if given.get(PICTURES) is None:
         return None
     if checkpoint := given.get("--ckpt_path"):
-        from mnist_cnn.checkpoints.run_folder import find_newest  # imports torch
-
+        with importing():
+            from mnist_cnn.checkpoints.run_folder import find_newest
         given["--ckpt_path"] = find_newest(str(checkpoint), _logs(given))
     unknown = [a for a in rest if a.startswith("-") and not a.startswith(GONE)]
     now = [*_pictures(given[PICTURES]), *unknown]  # which today's command refuses
