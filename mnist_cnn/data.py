@@ -79,8 +79,9 @@ class MNISTDataModule(LightningDataModule):
             raise UserError(f"--data.dataset {dataset}: must be one of {', '.join(DATASETS)}")
         if val_size < 0:
             raise UserError(f"--data.val_size {val_size}: must be at least 0")
-        if min(batch_size, eval_batch_size or 1) < 1 or eval_batch_size == 0:
-            raise UserError("--data.batch_size and --data.eval_batch_size must be at least 1")
+        for name, size in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if size is not None and size < 1:
+                raise UserError(f"--data.{name} {size}: must be at least 1")
         self.data_dir = user_path(data_dir)
         self.batch_size = batch_size
         self.val_size = val_size

@@ -74,6 +74,24 @@ def test_safetensors_in_place_of_a_checkpoint(
 
 
 @pytest.mark.slow
+def test_nothing_is_kept_or_sent_of_the_user_s_machine(
+    program: Callable[..., Result],
+    small_net: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mnist_root: Path,
+) -> None:
+    for place in ("HOME", "TMPDIR"):
+        (tmp_path / place).mkdir()
+        monkeypatch.setenv(place, str(tmp_path / place))
+    flags = ("--format=onnx", "--out", tmp_path / "small.onnx", "--data_dir", mnist_root)
+    assert program("export", small_net, *flags).code == 0
+    kept = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert "small.onnx" in kept
+    assert not {"deviceid", "onnxruntime.db", ".ses"}.intersection(kept)
+
+
+@pytest.mark.slow
 def test_onnx(small_net: Path, mnist: MNISTDataModule, tmp_path: Path) -> None:
     import onnxruntime
 

@@ -101,7 +101,7 @@ class Upright(nn.Module):
             right, down, both, square = (m / mass.clamp(min=self.LEAST) for m in others)
             variance = (square - down * down).clamp(min=self.LEAST)
             slant = self.share * ((both - right * down) / variance).clamp(-1, 1)
-            places = self.places[self.border : len(self.places) - self.border]
+            places = self.places[self.border : -self.border or None]
             rows = (places - down[:, None]) * slant[:, None]  # (B, H): how far each is moved
             across = places + rows[:, :, None]  # (B, H, W)
             grid = torch.stack([across, places[:, None].expand_as(across)], dim=-1)

@@ -39,7 +39,7 @@ class ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, namespace: Any, value: Any, *more: Any) -> None:
         """Read a configuration over what is there."""
         path = find(value)
-        if Path(path).is_file() or path.endswith((".yaml", ".yml")):  # else it may be YAML itself
+        if Path(path).is_file() or ":" not in Path(path).name:  # else it may be YAML itself
             read(path)  # its errors name the file; those of the parser do not
         super().__call__(parser, namespace, path, *more)
         Afresh.configured.update(_class_names(namespace.as_dict()))
@@ -141,9 +141,9 @@ def read(path: str | Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        carried = [file.name for file in FOLDER.glob("*.yaml")]
-        near = difflib.get_close_matches(Path(path).name, carried, n=1, cutoff=0.75)
-        more = f"; did you mean {near[0]}?" if near else ""
+        carried = [file.stem for file in FOLDER.glob("*.yaml")]
+        near = difflib.get_close_matches(Path(path).stem, carried, n=1, cutoff=0.75)
+        more = f"; did you mean {near[0]}.yaml?" if near else ""
         raise UserError(f"--config {path}: {error.strerror}{more}") from error
     except (UnicodeDecodeError, yaml.reader.ReaderError) as error:
         raise UserError(f"--config {path}: is not a text file in UTF-8") from error
@@ -163,12 +163,12 @@ def read(path: str | Path) -> dict[str, Any]:
 def find(name: str) -> str:
     """The file that a user means: one in his current folder wins over the package's.
 
-    >>> find("no-such.yaml")
-    'no-such.yaml'
+    >>> find("no-such.yaml"), Path(find("cnn")).name
+    ('no-such.yaml', 'cnn.yaml')
     """
     name = user_path(name)
-    carried = FOLDER / name
-    return str(carried) if not Path(name).exists() and carried.is_file() else name
+    carried = [file for file in (FOLDER / name, FOLDER / f"{name}.yaml") if file.is_file()]
+    return str(carried[0]) if carried and not Path(name).exists() else name
 
 
 def expand_paths(config: Any) -> None:

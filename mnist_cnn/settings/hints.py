@@ -96,6 +96,8 @@ def flag_meant(message: str, flags: Iterable[str]) -> str:
     >>> flag_meant("unrecognized arguments: --batch_size=64", ["--data.batch_size"])
     '; did you mean --data.batch_size?'
     """
+    if found := re.search(r"(?i)unrecognized arguments: (\S+\.ya?ml)$", message):
+        return f"; did you mean --config {found[1]}?"
     if not (found := re.search(r"(?i)unrecognized arguments: --([\w.]+)", message)):
         return ""
     there = CALLED | {flag.rpartition(".")[2].lstrip("-"): flag for flag in flags}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -235,6 +236,8 @@ def _name_batch_axis(graph: Any) -> None:
 
 
 def _read_onnx(path: Path) -> Predict:
+    # It keeps, and sends, what it calls telemetry: of the user's machine, in his home.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -289,6 +292,7 @@ def main(args: Sequence[str]) -> None:
     )
     given = parser.parse_args(args)
     checkpoints = [newest(name) for name in given.checkpoint]
+    print("Measuring the accuracy, and writing ...", flush=True)
     metadata = export(checkpoints, given.format, given.out, given.data_dir, given.opset)
     print(f"{given.out}: {Path(given.out).stat().st_size / 1e6:.1f} MB, {given.format}")
     for name, text in metadata.items():
