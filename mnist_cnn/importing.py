@@ -31,7 +31,9 @@ def importing() -> Iterator[None]:
 def leave_on_signals(leave_with: Callable[[int], NoReturn]) -> None:
     """Leave on SIGTERM, Ctrl-C and SIGUSR1 with status 128 + number, and no traceback.
 
-    A training changes that to finishing its step and saving it first: see `resume`.
+    A training changes that to finishing its step and saving it first: see `resume`. Until then
+    Ctrl-C, which reaches all processes of a run, is a matter of the one that started the others:
+    it would wait for them in vain otherwise, and they end with it (see `end_with_launcher`).
 
     Args:
         leave_with: ``sys.exit``, which lets what is under way clean up, or ``os._exit``.
@@ -42,3 +44,5 @@ def leave_on_signals(leave_with: Callable[[int], NoReturn]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGTERM)):
         signal.signal(number, leave)
+    if sys.platform == "linux" and "LOCAL_RANK" in os.environ:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
