@@ -419,6 +419,19 @@ class Raises(Callback):
         assert "bug of mnist-cnn" not in result.err
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing ends them with the first")
+@pytest.mark.parametrize(("rank", "status"), [({}, 130), ({"LOCAL_RANK": "1"}, 0)])
+def test_ctrl_c_is_for_the_process_that_started_the_others(
+    rank: dict[str, str], status: int
+) -> None:
+    code = (
+        "import os, signal, sys; from mnist_cnn.importing import leave_on_signals;"
+        "leave_on_signals(sys.exit); os.kill(os.getpid(), signal.SIGINT)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | rank)
+    assert done.returncode == status
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1, 2.5, 4])
 def test_a_signal_while_modules_are_imported_ends_in_its_status(logs: Path, seconds: float) -> None:
