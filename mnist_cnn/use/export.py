@@ -236,7 +236,7 @@ def _name_batch_axis(graph: Any) -> None:
 
 
 def _read_onnx(path: Path) -> Predict:
-    # It keeps, and sends, what it calls telemetry: of the user's machine, in his home.
+    # It collects what it calls telemetry, of the user's machine, in a data base in his home.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
 
