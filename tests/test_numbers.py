@@ -152,6 +152,16 @@ def test_a_speck_in_a_0_makes_no_frame_of_it() -> None:
     assert [seen.box for seen in find_digits(picture)] == [(65, 30, 136, 171)]
 
 
+@pytest.mark.parametrize("digit", [0, 3, 4])
+def test_a_dark_band_along_the_border_is_no_digit(reader: Reader, digit: int) -> None:
+    rng = np.random.default_rng(digit)
+    ink = scenes.handwritten(digit, rng, scenes.SIZE, scenes.PEN)
+    picture = np.array(scenes.photographed(ink, rng))
+    width, side = int(rng.integers(10, 45)), int(rng.integers(4))
+    np.rot90(picture, side)[:width] = 40
+    assert read(reader, Image.fromarray(picture)).number == str(digit)
+
+
 def test_a_ring_around_a_digit_is_none(reader: Reader, ink: dict[int, Image.Image]) -> None:
     picture, _ = written(ink, [(7, (60, 60))], (220, 220), times=5)
     ImageDraw.Draw(picture).ellipse((20, 25, 200, 205), outline=0, width=4)
