@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+#: What asks a program to end: a scheduler or `kill`, Ctrl-C, and SLURM before its time limit.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
+
 
 @contextmanager
 def importing() -> Iterator[None]:
@@ -42,7 +45,7 @@ def leave_on_signals(leave_with: Callable[[int], NoReturn]) -> None:
     def leave(number: int, frame: Any) -> None:
         leave_with(128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGUSR1", signal.SIGTERM)):
+    for number in SIGNALS:
         signal.signal(number, leave)
     if sys.platform == "linux" and "LOCAL_RANK" in os.environ:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

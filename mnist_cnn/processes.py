@@ -15,6 +15,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from mnist_cnn.errors import UserError
+from mnist_cnn.importing import SIGNALS
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -46,7 +47,7 @@ def mapped(function: Callable[[T], R], things: Sequence[T]) -> Iterator[Iterator
         yield map(function, things)
         return
     starts = range(0, len(things), AT_ONCE)
-    parts = (pool.submit(_each, function, things[at : at + AT_ONCE]) for at in starts)
+    parts = (_submit(pool, function, things[at : at + AT_ONCE]) for at in starts)
     ahead: deque[Future[list[R]]] = deque()
 
     def in_order() -> Iterator[R]:
@@ -60,7 +61,8 @@ def mapped(function: Callable[[T], R], things: Sequence[T]) -> Iterator[Iterator
     except BrokenProcessPool as error:
         raise UserError("a process that helps this one was ended; is memory short?") from error
     finally:
-        pool.shutdown(cancel_futures=True)
+        with _signals_wait():
+            pool.shutdown(cancel_futures=True)
 
 
 def cores() -> int:
@@ -68,6 +70,30 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let signals wait while the pool starts processes or ends them.
+
+    What their handlers raise in its midst is lost, or leaves processes that wait forever. Those
+    that start within let signals wait as well, until `_end_with_parent`.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _submit(
+    pool: ProcessPoolExecutor, function: Callable[[T], R], things: Sequence[T]
+) -> Future[list[R]]:
+    with _signals_wait():
+        return pool.submit(_each, function, things)
 
 
 def _each(function: Callable[[T], R], things: Sequence[T]) -> list[R]:
@@ -78,6 +104,8 @@ def _end_with_parent() -> None:
     """End when the parent does, even if it was killed, but not before it at Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the pool's, or the machine's
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     Thread(target=_end_after, args=[parent_process()], daemon=True).start()
 
 

@@ -161,7 +161,7 @@ def leave_no_trace(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     import torch
 
     from mnist_cnn.__main__ import LAUNCHER
-    from mnist_cnn.checkpoints.resume import SIGNALS
+    from mnist_cnn.importing import SIGNALS
 
     monkeypatch.chdir(ROOT)
     assert LAUNCHER not in os.environ, "a fixture of several tests ran `main` in this process"

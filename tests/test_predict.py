@@ -229,11 +229,11 @@ def test_reading_processes_end_with_the_program_and_it_with_them(
         (tmp_path / f"{index:04}.png").write_bytes(content)
     command = [sys.executable, "-m", "mnist_cnn", "predict", str(tmp_path)]
 
-    def begin() -> tuple[subprocess.Popen[str], list[int]]:
+    def begin(started: int = 2) -> tuple[subprocess.Popen[str], list[int]]:
         process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-        while len(readers := helpers(process.pid)) < 2:
+        while len(readers := helpers(process.pid)) < started:
             assert process.poll() is None
-            time.sleep(0.05)
+            time.sleep(0.002)
         return process, readers
 
     def end(readers: list[int]) -> None:
@@ -255,12 +255,14 @@ def test_reading_processes_end_with_the_program_and_it_with_them(
         assert "a process that helps this one was ended" in said
         assert "Traceback" not in said
 
-    program, readers = begin()
-    program.send_signal(signal.SIGTERM)
-    _, said = program.communicate(timeout=60)
-    assert program.returncode == 143
-    assert "Traceback" not in said
-    end(readers)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        for started in (1, 2, 1, 2, 1, 2):  # an exception while they start was lost, or a hang
+            program, readers = begin(started)
+            program.send_signal(number)
+            _, said = program.communicate(timeout=60)
+            assert program.returncode == 128 + number
+            assert "Traceback" not in said
+            end(readers)
 
 
 def helpers(parent: int) -> list[int]:

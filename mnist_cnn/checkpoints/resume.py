@@ -32,6 +32,7 @@ from mnist_cnn.checkpoints.logs import noted
 from mnist_cnn.checkpoints.run_folder import LAST, PREVIOUS
 from mnist_cnn.checkpoints.run_settings import run_settings
 from mnist_cnn.errors import UserError
+from mnist_cnn.importing import SIGNALS
 from mnist_cnn.training.trainer_state import (
     begin_epoch_afresh,
     begin_resumed_epoch,
@@ -41,9 +42,6 @@ from mnist_cnn.training.trainer_state import (
     gather,
     run_folder,
 )
-
-#: What asks a run to stop: a scheduler or `kill`, Ctrl-C, and SLURM before its time limit.
-SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []))
 
 
 class LastCheckpoint(Callback):
