@@ -6,6 +6,7 @@ Letters of the shapes: H and W pixels of the picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from operator import or_
@@ -94,38 +95,47 @@ def seen_whole(picture: Image.Image) -> View:
     return View(values, np.diag([*(picture.info.get(REDUCED, 1) * np.array(scales)), 1.0]))
 
 
-def look(view: View) -> list[Candidate]:
-    """Look, and look closer, at what is on a sheet or is small."""
-    side = WORK_SIDE
-    for looks in range(LOOKS):
-        at_hand = max(view.values.shape)
-        closer = view.resized(2 * at_hand if at_hand < TINY else min(side, at_hand))
-        try:
-            seen, ink = closer, find_ink(closer.values)
-        except PictureError:
-            if not looks:
-                raise
-            break  # it was no sheet: what was seen before counts
-        pieces = find_pieces(ink)
-        scale = at_hand / max(seen.values.shape)
-        if (sheet := find_sheet(seen.values, ink)) is not None:
-            view = view.straightened(scale * sheet)
-            continue
-        size = float(np.median([max(piece.width, piece.height) for piece in pieces]))
-        if scale <= CLOSER or size >= WORK_SIDE / SMALL:
-            break
-        near = np.array(reduce(or_, clear(ink)).box)  # a circle would be cut to arcs
-        margin = size / 2 + 1  # shows some background
-        left, top, right, bottom = np.round(scale * (near + margin * np.array([-1, -1, 1, 1])))
-        view = view.cropped((int(left), int(top), int(right), int(bottom)))
-        extent = max(view.values.shape) / scale
-        side = round(np.clip(extent / size * WORK_SIDE / SMALL, WORK_SIDE, PAGE_SIDE))
+def look(view: View, side: int = WORK_SIDE, looks: int = LOOKS) -> list[Candidate]:
+    """Look, and look closer, at what is on a sheet or is small.
+
+    Args:
+        view: Of the picture.
+        side: Pixels of the longer side at which to look.
+        looks: How many more there may be.
+
+    Raises:
+        PictureError: If no ink is seen.
+    """
+    at_hand = max(view.values.shape)
+    seen = view.resized(2 * at_hand if at_hand < TINY else min(side, at_hand))
+    ink = find_ink(seen.values)
+    pieces = find_pieces(ink)
+    closer = nearer(view, seen, ink, pieces) if looks > 1 else None
+    if closer is not None:
+        with suppress(PictureError):  # it was no sheet: what was seen here counts
+            return look(*closer, looks - 1)
     found = []
     for number, line in enumerate(find_lines(pieces)):
         for start, stop, piece, cuts in segments(line, ink):
             strokes, box = cut_out(piece, ink, 0 if cuts else SOFT), seen.in_picture(piece.box)
             found.append(Candidate(number, start, stop, strokes, box, piece.score, cuts))
     return found
+
+
+def nearer(view: View, seen: View, ink: Ink, pieces: list[Piece]) -> tuple[View, int] | None:
+    """The part of a view that is to be looked at, and at how many pixels, if not all of it."""
+    scale = max(view.values.shape) / max(seen.values.shape)
+    if (sheet := find_sheet(seen.values, ink)) is not None:
+        return view.straightened(scale * sheet), WORK_SIDE
+    size = float(np.median([max(piece.width, piece.height) for piece in pieces]))
+    if scale <= CLOSER or size >= WORK_SIDE / SMALL:
+        return None
+    near = np.array(reduce(or_, clear(ink)).box)  # a circle would be cut to arcs
+    margin = size / 2 + 1  # shows some background
+    left, top, right, bottom = np.round(scale * (near + margin * np.array([-1, -1, 1, 1])))
+    part = view.cropped((int(left), int(top), int(right), int(bottom)))
+    extent = max(part.values.shape) / scale
+    return part, round(np.clip(extent / size * WORK_SIDE / SMALL, WORK_SIDE, PAGE_SIDE))
 
 
 def cut_out(piece: Piece, ink: Ink, soft: int) -> Array:
