@@ -20,6 +20,7 @@ from mnist_cnn.importing import SIGNALS
 T = TypeVar("T")
 R = TypeVar("R")
 
+MOST = 61  # processes: Windows cannot wait for more
 AT_ONCE = 4  # things that a process is given
 AHEAD = 128  # so many times as many are computed before they are asked for: each may take megabytes
 
@@ -38,7 +39,7 @@ def mapped(function: Callable[[T], R], things: Sequence[T]) -> Iterator[Iterator
     Raises:
         UserError: If a process was ended from outside.
     """
-    workers = min(cores(), len(things) // AT_ONCE)
+    workers = min(cores(), len(things) // AT_ONCE, MOST)
     try:
         pool = ProcessPoolExecutor(workers, initializer=_end_with_parent) if workers > 1 else None
     except (OSError, NotImplementedError):  # there are no semaphores here
@@ -77,16 +78,25 @@ def _signals_wait() -> Iterator[None]:
     """Let signals wait while the pool starts processes or ends them.
 
     What their handlers raise in its midst is lost, or leaves processes that wait forever. Those
-    that start within let signals wait as well, until `_end_with_parent`.
+    that start within let signals wait as well, until `_end_with_parent`: these by the mask, which
+    says nothing for other threads of this process.
     """
-    if not hasattr(signal, "pthread_sigmask"):  # on Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _: came.append(number)) for number in SIGNALS
+    }
+    has_masks = hasattr(signal, "pthread_sigmask")  # Windows has not
+    if has_masks:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if has_masks:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def _submit(
