@@ -33,7 +33,7 @@ DIGITS = "mnist_cnn.digits."
 #: What is put in the place of a step, by the place's name.
 STEPS: dict[str, dict[str, Any]] = {
     "nothing": {},
-    "sheets and frames straightened": {f"{DIGITS}find.find_sheet": lambda *_: None},
+    "sheets and frames straightened": {f"{DIGITS}find.find_sheets": lambda *_: []},
     "ruled lines taken out": {f"{DIGITS}ink.without_lines": lambda mask: mask},
     "tiny pictures enlarged": {f"{DIGITS}find.TINY": 0},
     "small digits looked at closer": {f"{DIGITS}find.CLOSER": np.inf},

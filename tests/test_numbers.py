@@ -278,6 +278,83 @@ def test_a_sheet_is_straightened_and_its_boxes_are_the_picture_s(reader: Reader)
     assert 60 < bottom - top < 300
 
 
+def plotted(
+    ink: dict[int, Image.Image], rows: list[list[int]], colours: tuple[str, str, str]
+) -> Image.Image:
+    """Digits in panels with frames, ticks and titles, as Matplotlib plots them."""
+    ground, strokes, frame = colours
+    picture = Image.new("RGB", (100 * len(rows[0]) + 30, 120 * len(rows) + 20), "white")
+    draw = ImageDraw.Draw(picture)
+    for row, digits in enumerate(rows):
+        for column, digit in enumerate(digits):
+            left, top = 30 + 100 * column, 30 + 120 * row
+            draw.text((left, top - 14), f"pred {digit} | true {digit}", "black")
+            draw.rectangle((left, top, left + 75, top + 75), ground, frame)
+            for tick in (5, 30, 55):
+                draw.line((left - 4, top + tick, left, top + tick), frame)
+                draw.line((left + tick, top + 76, left + tick, top + 79), frame)
+            mask = ink[digit].resize((2 * ink[digit].width, 2 * ink[digit].height))
+            picture.paste(Image.new("RGB", mask.size, strokes), (left + 18, top + 18), mask)
+    return picture
+
+
+@pytest.mark.parametrize("colours", [("black", "white", "black"), ("white", "black", "black")])
+def test_panels_of_a_plot_are_read_in_their_order_without_its_titles(
+    reader: Reader, ink: dict[int, Image.Image], colours: tuple[str, str, str]
+) -> None:
+    rows = [[7, 2, 1, 0, 4], [9, 5, 3, 6, 8]]
+    reading = read(reader, plotted(ink, rows, colours))
+    assert reading.number == "7210495368"
+    assert not reading.doubt
+    left, top, right, bottom = reading.digits[6].box  # of the 5
+    assert 130 < left < right < 206
+    assert 150 < top < bottom < 226
+    assert read(reader, plotted(ink, [[2, 7]], colours)).number == "27"
+
+
+def test_a_ground_and_strokes_that_both_differ_from_what_is_around(
+    reader: Reader, ink: dict[int, Image.Image]
+) -> None:
+    colours = ("#440154", "#fde725", "#440154")  # the ends of Matplotlib's viridis
+    assert read(reader, plotted(ink, [[7, 2, 0, 4]], colours)).number == "7204"
+
+
+def test_a_panel_without_a_digit_is_said(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    ink[1] = ink[1].transpose(Image.Transpose.ROTATE_90)  # a dash
+    reading = read(reader, plotted(ink, [[7, 1, 4]], ("black", "white", "black")))
+    assert reading.doubt
+
+
+def test_a_small_panel_beside_a_digit_does_not_hide_it(
+    reader: Reader, ink: dict[int, Image.Image]
+) -> None:
+    picture, _ = written(ink, [(7, (120, 60))], (300, 300), times=8)
+    for top in (20, 70):  # icons
+        ImageDraw.Draw(picture).rectangle((20, top, 50, top + 30), 0)
+        ImageDraw.Draw(picture).ellipse((28, top + 8, 42, top + 22), 255)
+    assert "7" in read(reader, picture).number
+
+
+def test_a_tilted_sheet_is_straightened_though_what_is_on_it_is_small(
+    reader: Reader, ink: dict[int, Image.Image]
+) -> None:
+    digits = [(digit, (500 + 90 * at, 470)) for at, digit in enumerate([4, 7, 3, 9])]
+    sheet, _ = written(ink, digits, (1400, 1000), times=4)
+    table = Image.new("L", (2000, 1800), 60)
+    table.paste(sheet.rotate(18, expand=True, fillcolor=60), (180, 180))
+    reading = read(reader, table)
+    assert reading.number == "4739"
+    assert not reading.doubt
+
+
+def test_thick_strokes_are_no_sheets(reader: Reader) -> None:
+    picture = Image.new("L", (220, 200), 255)
+    for left in (40, 140):
+        ImageDraw.Draw(picture).rectangle((left, 40, left + 26, 160), 30)
+    boxes = {seen.box for seen in find_digits(picture)}
+    assert boxes == {(40, 40, 67, 161), (140, 40, 167, 161)}
+
+
 # What a reading is made of
 
 

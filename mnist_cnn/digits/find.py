@@ -5,6 +5,7 @@ Letters of the shapes: H and W pixels of the picture.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,8 +24,8 @@ from mnist_cnn.digits.grey import grey
 from mnist_cnn.digits.ink import find_ink
 from mnist_cnn.digits.lines import clear, find_lines, find_pieces, segments
 from mnist_cnn.digits.mnist_form import in_mnist_form, ready
-from mnist_cnn.digits.paper import find_sheet
-from mnist_cnn.digits.view import Array, Box, View
+from mnist_cnn.digits.paper import find_sheets
+from mnist_cnn.digits.view import Array, Box, Matrix, View
 
 WORK_SIDE = 224  # pixels of the longer side at which ink is looked for
 PAGE_SIDE = 1600  # at most, where there are many digits
@@ -110,10 +111,16 @@ def look(view: View, side: int = WORK_SIDE, looks: int = LOOKS) -> list[Candidat
     seen = view.resized(2 * at_hand if at_hand < TINY else min(side, at_hand))
     ink = find_ink(seen.values)
     pieces = find_pieces(ink)
-    closer = nearer(view, seen, ink, pieces) if looks > 1 else None
-    if closer is not None:
-        with suppress(PictureError):  # it was no sheet: what was seen here counts
-            return look(*closer, looks - 1)
+    parts = nearer(view, seen, ink, pieces) if looks > 1 else []
+    left = looks - 1 if sum(map(len, parts)) == 1 else 1  # there may be a hundred
+    rows: list[list[list[Candidate]]] = []
+    for row in parts:
+        rows.append([])
+        for part, part_side in row:
+            with suppress(PictureError):  # it was no sheet, or nothing is on it
+                rows[-1].append(look(part, part_side, left))
+    if any(rows):
+        return joined(rows)
     found = []
     for number, line in enumerate(find_lines(pieces)):
         for start, stop, piece, cuts in segments(line, ink):
@@ -122,20 +129,52 @@ def look(view: View, side: int = WORK_SIDE, looks: int = LOOKS) -> list[Candidat
     return found
 
 
-def nearer(view: View, seen: View, ink: Ink, pieces: list[Piece]) -> tuple[View, int] | None:
-    """The part of a view that is to be looked at, and at how many pixels, if not all of it."""
+def nearer(view: View, seen: View, ink: Ink, pieces: list[Piece]) -> list[list[tuple[View, int]]]:
+    """The parts that are to be looked at instead, in rows, and at how many pixels: sheets, say.
+
+    Args:
+        view: What is looked at,
+        seen: as it was looked at: smaller, perhaps.
+        ink: Of `seen`,
+        pieces: and what of it may be digits.
+    """
     scale = max(view.values.shape) / max(seen.values.shape)
-    if (sheet := find_sheet(seen.values, ink)) is not None:
-        return view.straightened(scale * sheet), WORK_SIDE
+    sheets = find_sheets(seen.values, ink)
     size = float(np.median([max(piece.width, piece.height) for piece in pieces]))
-    if scale <= CLOSER or size >= WORK_SIDE / SMALL:
-        return None
-    near = np.array(reduce(or_, clear(ink)).box)  # a circle would be cut to arcs
-    margin = size / 2 + 1  # shows some background
-    left, top, right, bottom = np.round(scale * (near + margin * np.array([-1, -1, 1, 1])))
-    part = view.cropped((int(left), int(top), int(right), int(bottom)))
-    extent = max(part.values.shape) / scale
-    return part, round(np.clip(extent / size * WORK_SIDE / SMALL, WORK_SIDE, PAGE_SIDE))
+    if (
+        len(sheets) != 1 and scale > CLOSER and size < WORK_SIDE / SMALL
+    ):  # from afar titles touch a plot's panels
+        near = np.array(reduce(or_, clear(ink)).box)  # a circle would be cut to arcs
+        margin = size / 2 + 1  # shows some background
+        left, top, right, bottom = np.round(scale * (near + margin * np.array([-1, -1, 1, 1])))
+        part = view.cropped((int(left), int(top), int(right), int(bottom)))
+        extent = max(part.values.shape) / scale
+        return [[(part, round(np.clip(extent / size * WORK_SIDE / SMALL, WORK_SIDE, PAGE_SIDE)))]]
+    boxes = [Piece(frozenset([n]), _around(corners), 0.0) for n, corners in enumerate(sheets)]
+    return [
+        [(view.straightened(scale * sheets[n]), WORK_SIDE) for box in row for n in box.labels]
+        for row in find_lines(boxes)
+    ]
+
+
+def _around(places: Matrix) -> Box:
+    (left, top), (right, bottom) = places.min(axis=0), places.max(axis=0)
+    return int(left), int(top), int(right), int(bottom)
+
+
+def joined(rows: list[list[list[Candidate]]]) -> list[Candidate]:
+    """What is on sheets in rows: the first lines of those in a row are one, and so on."""
+    found: list[Candidate] = []
+    for row in rows:
+        above = 1 + max((candidate.line for candidate in found), default=-1)
+        atoms: Counter[int] = Counter()  # of each line, so far
+        for candidates in row:
+            before = atoms.copy()
+            for c in candidates:
+                start, stop = before[c.line] + c.start, before[c.line] + c.stop
+                found.append(replace(c, line=above + c.line, start=start, stop=stop))
+                atoms[c.line] = max(atoms[c.line], stop)
+    return found
 
 
 def cut_out(piece: Piece, ink: Ink, soft: int) -> Array:

@@ -11,21 +11,24 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from mnist_cnn.digits.background import otsu
-from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink, Mask, bounds, touched
-from mnist_cnn.digits.view import Array
+from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink, Mask, touched
+from mnist_cnn.digits.view import Array, Box
 
 Corners = NDArray[np.float64]  # (4, 2), x and y: top left, top right, bottom right, bottom left
 DIAGONALS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])  # from the middle, in the same order
 
 # Sheets and frames.
-SHEETS = 3  # the largest components, of which one may be a sheet
+SHEETS = 200  # the largest components, at most, of which some may be sheets
+ALIKE = 0.7  # of the largest one's area, at least: of those beside it
 SHEET_SIDES = 1  # of the picture that a sheet may touch; a half in shadow touches three
-SHEET_SIDE = 0.2  # of the picture's longer side, at least; less is a hole in strokes
 MIN_SHEET = 16  # pixels; less has no room for a digit, nor for `SHEET_EDGE` on both sides
+SOLID = 0.65  # of it, holes filled; what has less is a frame, or, with nothing in it, a 0
+SHEET_SIDE = 0.2  # of the picture's longer side; what is smaller may be a thick stroke
+ON_IT = 0.25  # of the range from black to white, at least: how much what is on it differs
 SHEET_FIT = 0.85  # intersection over union, at least, of it and of its quadrilateral
-SHEET_GROUND = 0.5  # of what is around it, at most, is like it; around a hole in strokes, more is
-SOLID = 0.65  # of it, holes filled; what has less is a frame, or strokes
+SHEET_GROUND = 0.5  # of what is around, at most, is like it; around a hole in strokes, more is
 SHEET_EDGE = 2  # pixels cut off all around: its blurred edge
+TICK = 5  # pixels: what is thinner is no part of it, such as the ticks of a plot's axes
 
 # Ruled paper; shares are of the width of the picture.
 MIN_RULED_WIDTH = 64  # pixels; in less, a line and a stroke are equally thin
@@ -35,48 +38,80 @@ LINE_RUN = 5  # 1/5 of the width: a line's pieces between crossing strokes are l
 LINE_GAP = 3  # 1/3 of the width: pieces of a line may be so far apart, where a digit covers it
 
 
-def find_sheet(values: Array, ink: Ink) -> Corners | None:
-    """The corners of a sheet, card, screen or frame with something on it.
+def find_sheets(values: Array, ink: Ink) -> list[Corners]:
+    """The corners of a sheet, card, screen, frame or panel of a plot, or of several alike.
 
     Args:
         values: (H, W) of the picture.
         ink: What in it is ink; a small card is, on a larger ground.
     """
     bright, _ = ndimage.label(values > otsu(values), structure=EIGHT_CONNECTED)
-    found = (
-        _corners(labels, number + 1)
-        for labels in (bright, ink.labels)
-        for number in np.argsort(-np.bincount(labels.ravel())[1:])[:SHEETS]
-    )
-    return next((corners for corners in found if corners is not None), None)
+    clearest = max(ink.components, key=lambda component: component.score)
+    large = SHEET_SIDE * max(values.shape)
+    for labels in (bright, ink.labels):
+        inside = np.zeros(labels.shape, bool)  # of those found
+        found: list[Corners] = []
+        least = 0.0
+        for number, box in _roomy(labels):
+            left, top, right, bottom = box
+            within = labels[top:bottom, left:right]
+            own = within == number
+            filled = ndimage.binary_fill_holes(own)
+            a_0 = own.sum() < SOLID * filled.sum() and not within[filled & ~own].any()
+            known = inside[top:bottom, left:right]  # what is changed there is in `inside`
+            if a_0 or filled.sum() < least or (known & filled).any():
+                continue
+            corners = _corners(filled, values[top:bottom, left:right], large)
+            if corners is not None:
+                found.append(np.add(corners, (left, top)))
+                known |= filled
+                least = max(least, ALIKE * filled.sum())
+        if not found or np.mean(labels[~inside] > 0) > SHEET_GROUND:
+            continue
+        left, top, right, bottom = clearest.box
+        one_is_large = min(np.ptp(found[0], axis=0)) >= large
+        if one_is_large or (len(found) > 1 and inside[top:bottom, left:right].any()):
+            return found
+    return []
 
 
-def _corners(labels: NDArray[np.int32], number: int) -> Corners | None:
-    """Those of a component, if it is a sheet or a frame."""
-    left, top, right, bottom = box = bounds(labels == number)
-    within = labels[top:bottom, left:right]
-    own = within == number
-    least = max(MIN_SHEET, SHEET_SIDE * max(labels.shape))
-    if touched(box, labels) > SHEET_SIDES or min(own.shape) < least:
+def _roomy(labels: NDArray[np.int32]) -> list[tuple[int, Box]]:
+    """The numbers and boxes of components that may be sheets, the largest first."""
+    found = []
+    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+        box = (columns.start, rows.start, columns.stop, rows.stop)
+        width, height = box[2] - box[0], box[3] - box[1]
+        if min(width, height) >= MIN_SHEET and touched(box, labels) <= SHEET_SIDES:
+            found.append((width * height, number, box))
+    return [(number, box) for _, number, box in sorted(found, reverse=True)[:SHEETS]]
+
+
+def _corners(filled: Mask, values: Array, large: float) -> Corners | None:
+    """Those of a component, if it is a quadrilateral: within its edge.
+
+    Args:
+        filled: Where it is, holes filled.
+        values: Of the picture there.
+        large: Pixels a side; what is smaller may be a thick stroke, and needs something on it.
+    """
+    solid = ndimage.binary_opening(filled, np.ones((TICK, TICK)))
+    if not solid.any():
         return None
-    filled = ndimage.binary_fill_holes(own)
-    corners = quadrilateral(filled)
+    corners = quadrilateral(solid)
     edges = np.roll(corners, -1, axis=0) - corners
     turns = np.linalg.det(np.stack([edges, np.roll(edges, -1, axis=0)], axis=1))
-    if min(np.linalg.norm(edges, axis=1)) < least or min(turns) < max(turns) / 10:
-        return None  # a stroke that lies askew; nearly a triangle, which no perspective makes
-    drawn = Image.new("1", own.shape[::-1])
+    side = min(np.linalg.norm(edges, axis=1))
+    if side < MIN_SHEET or min(turns) < max(turns) / 10:
+        return None  # the latter is nearly a triangle, which no perspective makes
+    drawn = Image.new("1", filled.shape[::-1])
     ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
     fitting = np.asarray(drawn)
     if np.sum(fitting & filled) < SHEET_FIT * np.sum(fitting | filled):
         return None
-    around = np.count_nonzero(labels) - np.count_nonzero(within[filled])
-    if around > SHEET_GROUND * (labels.size - filled.sum()):
+    inner = values[ndimage.binary_erosion(solid, iterations=SHEET_EDGE)]
+    if side < large and np.ptp(np.percentile(inner, [1, 99])) < ON_IT:
         return None
-    if own.sum() < SOLID * filled.sum() and not np.any(within[filled & ~own]):
-        return None  # a frame with nothing in it: a 0
-    corners = corners + SHEET_EDGE * np.sign(corners.mean(axis=0) - corners)
-    return np.add(corners, (left, top))
+    return corners + SHEET_EDGE * np.sign(corners.mean(axis=0) - corners)
 
 
 def quadrilateral(mask: Mask) -> Corners:
