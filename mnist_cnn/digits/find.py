@@ -130,20 +130,22 @@ def look(view: View, side: int = WORK_SIDE, looks: int = LOOKS) -> list[Candidat
 
 
 def nearer(view: View, seen: View, ink: Ink, pieces: list[Piece]) -> list[list[tuple[View, int]]]:
-    """The parts that are to be looked at instead, in rows, and at how many pixels: sheets, say.
+    """The parts to look at instead: sheets, in rows, or where the ink is, if it is small.
 
     Args:
-        view: What is looked at,
-        seen: as it was looked at: smaller, perhaps.
-        ink: Of `seen`,
-        pieces: and what of it may be digits.
+        view: All that is at hand.
+        seen: The same, as large as it was looked at.
+        ink: Of `seen`.
+        pieces: What of the ink may be digits.
+
+    Returns:
+        The parts, and the pixels of their longer sides at which to look.
     """
     scale = max(view.values.shape) / max(seen.values.shape)
     sheets = find_sheets(seen.values, ink)
     size = float(np.median([max(piece.width, piece.height) for piece in pieces]))
-    if (
-        len(sheets) != 1 and scale > CLOSER and size < WORK_SIDE / SMALL
-    ):  # from afar titles touch a plot's panels
+    small = scale > CLOSER and size < WORK_SIDE / SMALL
+    if small and len(sheets) != 1:  # from afar a plot's titles touch its panels
         near = np.array(reduce(or_, clear(ink)).box)  # a circle would be cut to arcs
         margin = size / 2 + 1  # shows some background
         left, top, right, bottom = np.round(scale * (near + margin * np.array([-1, -1, 1, 1])))

@@ -101,8 +101,8 @@ def _corners(filled: Mask, values: Array, large: float) -> Corners | None:
     edges = np.roll(corners, -1, axis=0) - corners
     turns = np.linalg.det(np.stack([edges, np.roll(edges, -1, axis=0)], axis=1))
     side = min(np.linalg.norm(edges, axis=1))
-    if side < MIN_SHEET or min(turns) < max(turns) / 10:
-        return None  # the latter is nearly a triangle, which no perspective makes
+    if side < MIN_SHEET or min(turns) < max(turns) / 10:  # no perspective makes nearly a triangle
+        return None
     drawn = Image.new("1", filled.shape[::-1])
     ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
     fitting = np.asarray(drawn)
