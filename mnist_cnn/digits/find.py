@@ -142,16 +142,15 @@ def nearer(view: View, seen: View, ink: Ink, pieces: list[Piece]) -> list[list[t
         The parts, and the pixels of their longer sides at which to look.
     """
     scale = max(view.values.shape) / max(seen.values.shape)
-    sheets = find_sheets(seen.values, ink)
     size = float(np.median([max(piece.width, piece.height) for piece in pieces]))
-    small = scale > CLOSER and size < WORK_SIDE / SMALL
-    if small and len(sheets) != 1:  # from afar a plot's titles touch its panels
+    if scale > CLOSER and size < WORK_SIDE / SMALL:  # first: from afar titles touch panels
         near = np.array(reduce(or_, clear(ink)).box)  # a circle would be cut to arcs
         margin = size / 2 + 1  # shows some background
         left, top, right, bottom = np.round(scale * (near + margin * np.array([-1, -1, 1, 1])))
         part = view.cropped((int(left), int(top), int(right), int(bottom)))
         extent = max(part.values.shape) / scale
         return [[(part, round(np.clip(extent / size * WORK_SIDE / SMALL, WORK_SIDE, PAGE_SIDE)))]]
+    sheets = find_sheets(seen.values, ink)
     boxes = [Piece(frozenset([n]), _around(corners), 0.0) for n, corners in enumerate(sheets)]
     return [
         [(view.straightened(scale * sheets[n]), WORK_SIDE) for box in row for n in box.labels]
