@@ -62,22 +62,20 @@ class Ink(NamedTuple):
 
 def label_components(depth: Array, mask: Mask) -> Ink:
     """Cut a mask of what could be ink into connected components."""
-    found, count = ndimage.label(mask, structure=EIGHT_CONNECTED)
-    areas = np.bincount(found.ravel(), minlength=count + 1)[1:]
-    kept = np.argsort(-areas)[:MAX_COMPONENTS]
-    kept = kept[areas[kept] >= MIN_AREA]
-    numbers = np.zeros(count + 1, np.int32)
-    numbers[kept + 1] = np.arange(1, len(kept) + 1)
-    labels = numbers[found]
+    labels, _ = ndimage.label(mask, structure=EIGHT_CONNECTED)
+    areas = np.bincount(labels.ravel())
+    labels[areas[labels] < MIN_AREA] = 0
+    places = ndimage.find_objects(labels)
     components = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
+    by_size = np.argsort(-areas[1:])[:MAX_COMPONENTS] + 1
+    for number in by_size[areas[by_size] >= MIN_AREA]:
+        rows, columns = places[number - 1]
         box = (columns.start, rows.start, columns.stop, rows.stop)
-        strokes = labels[rows, columns] == number
-        contrast = depth[rows, columns][strokes].mean()
-        extent = max(strokes.shape) / max(labels.shape)
+        contrast = depth[rows, columns][labels[rows, columns] == number].mean()
+        extent = max(box[2] - box[0], box[3] - box[1]) / max(labels.shape)
         # A small digit is hardly less of a digit; one may touch a border, but rarely does.
         score = float(contrast * extent**0.5 * BORDER ** touched(box, labels))
-        components.append(Piece(frozenset([number]), box, score))
+        components.append(Piece(frozenset([int(number)]), box, score))
     return Ink(depth, labels, components)
 
 

@@ -14,8 +14,6 @@ from mnist_cnn.errors import UserError
 MAX_PIXELS = 64_000_000  # of a file, all pages together: 200 MB as RGB; more is not decoded
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")  # and no others: some run programs
 SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"RIFF", b"II*", b"MM\0*", b"BM", b"GIF8")
-REDUCED = "reduced"  # in a picture's `info`: how many times wider it is in its file
-LARGE = 1600  # pixels of the longer side; no digit needs more
 
 
 class PictureError(UserError):
@@ -76,10 +74,7 @@ def _decode(file: BinaryIO, max_pixels: int) -> list[Image.Image]:
             pixels += page.width * page.height
             if pixels > max_pixels:
                 raise PictureError(f"is larger than {max_pixels} pixels")
-            width = page.width
-            page.draft(page.mode, (LARGE, LARGE))  # a large JPEG is decoded at half its size, say
             pages.append(ImageOps.exif_transpose(page.copy()))
-            pages[-1].info[REDUCED] = width / page.width
             if picture.format != "TIFF":
                 break
     return pages

@@ -18,13 +18,13 @@ from PIL import Image
 from scipy import ndimage
 
 from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink, Piece, bounds
-from mnist_cnn.digits.decode import REDUCED, PictureError
+from mnist_cnn.digits.decode import PictureError
 from mnist_cnn.digits.grey import grey
 from mnist_cnn.digits.ink import find_ink
 from mnist_cnn.digits.lines import clear, find_lines, find_pieces, segments
 from mnist_cnn.digits.mnist_form import in_mnist_form, ready
 from mnist_cnn.digits.paper import find_sheets
-from mnist_cnn.digits.view import Array, Box, Matrix, View
+from mnist_cnn.digits.view import Array, Box, View, around, scaling
 
 WORK_SIDE = 224  # pixels of the longer side at which ink is looked for
 PAGE_SIDE = 1600  # at most, where there are many digits
@@ -78,11 +78,9 @@ def likeliest(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def seen_whole(picture: Image.Image) -> View:
-    """All of a picture, which may have been made smaller while it was decoded."""
+    """All of a picture."""
     values = grey(picture)
-    height, width = values.shape
-    scales = [picture.width / width, picture.height / height]
-    return View(values, np.diag([*(picture.info.get(REDUCED, 1) * np.array(scales)), 1.0]))
+    return View(values, scaling(values.shape, picture.size[::-1]))
 
 
 def look(view: View, side: int = WORK_SIDE, looks: int = LOOKS) -> list[Candidate]:
@@ -141,16 +139,11 @@ def nearer(view: View, seen: View, ink: Ink, pieces: list[Piece]) -> list[list[t
         extent = max(part.values.shape) / scale
         return [[(part, round(np.clip(extent / size * WORK_SIDE / SMALL, WORK_SIDE, PAGE_SIDE)))]]
     sheets = find_sheets(seen.values, ink)
-    boxes = [Piece(frozenset([n]), _around(corners), 0.0) for n, corners in enumerate(sheets)]
+    boxes = [Piece(frozenset([n]), around(corners), 0.0) for n, corners in enumerate(sheets)]
     return [
         [(view.straightened(scale * sheets[n]), WORK_SIDE) for box in row for n in box.labels]
         for row in find_lines(boxes)
     ]
-
-
-def _around(places: Matrix) -> Box:
-    (left, top), (right, bottom) = places.min(axis=0), places.max(axis=0)
-    return int(left), int(top), int(right), int(bottom)
 
 
 def joined(rows: list[list[list[Candidate]]]) -> list[Candidate]:

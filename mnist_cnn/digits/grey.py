@@ -6,9 +6,10 @@ import numpy as np
 from PIL import Image
 
 from mnist_cnn.digits.components import bounds
-from mnist_cnn.digits.decode import LARGE, PictureError
+from mnist_cnn.digits.decode import PictureError
 from mnist_cnn.digits.view import Array
 
+LARGE = 1600  # pixels of the longer side; no digit needs more
 COLOURS = 128  # pixels of the longer side, at least, from which the axis of colours is found
 OPACITY_STEP = 0.05  # opacity below it, or that differs by less, is not seen
 CARD_FILL = 0.75  # of its box; strokes on transparent background leave more of it empty
@@ -30,21 +31,10 @@ def grey(picture: Image.Image) -> Array:
         values = values - min(float(values.min()), 0)
         top = float(values.max())  # 12 bits in 16, say: the next power of two is taken for white
         return values / (1 if top <= 1 else 2 ** np.ceil(np.log2(top + 1)) - 1)
-    if picture.has_transparency_data:
-        rgba = _floats(picture, "RGBA")
-        return _without_transparency(_one_channel(rgba[..., :3]), rgba[..., 3])
-    if picture.mode in ("1", "L"):
-        return _floats(picture, "L")
-    return _one_channel(_floats(picture, "RGB"))
-
-
-def _floats(picture: Image.Image, mode: str) -> Array:
-    """Values in [0, 1]; of a large picture, means of blocks."""
-    blocks = -(-max(picture.size) // LARGE)
-    plain = {"La": "LA", "RGBa": "RGBA"}.get(picture.mode, picture.mode)  # Pillow asks for a detour
-    picture = picture.convert(plain).convert(mode)
-    picture = picture.reduce(blocks) if blocks > 1 else picture
-    return np.divide(np.asarray(picture), 255, dtype=np.float32)
+    plain = {"La": "LA"}.get(picture.mode, picture.mode)  # Pillow asks for a detour
+    reduced = picture.convert(plain).convert("RGBA").reduce(-(-max(picture.size) // LARGE))
+    rgba = np.divide(np.asarray(reduced), 255, dtype=np.float32)
+    return _without_transparency(_one_channel(rgba[..., :3]), rgba[..., 3])
 
 
 def _one_channel(rgb: Array) -> Array:

@@ -15,6 +15,7 @@ from operator import or_
 
 import numpy as np
 from scipy import ndimage
+from scipy.signal import find_peaks
 
 from mnist_cnn.digits.components import Ink, Piece, bounds
 
@@ -105,15 +106,11 @@ def slices(piece: Piece, ink: Ink) -> list[Piece]:
     mask = ink.mask(piece)
     least = max(2, round(MIN_SLICE * piece.height))
     profile = ndimage.uniform_filter1d(mask.sum(axis=0).astype(np.float64), 3)
-    lowest = ndimage.minimum_filter1d(profile, 2 * (least // 2) + 1)
-    columns = np.flatnonzero(profile == lowest)
-    columns = columns[(columns >= least) & (columns < piece.width - least)]
-    runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
-    middles = [int(run[len(run) // 2]) for run in runs if len(run)]
-    middles = sorted(sorted(middles, key=profile.__getitem__)[:CUTS])
+    valleys, _ = find_peaks(-profile[least:-least], distance=least / 2)
+    lowest = sorted(valleys + least, key=profile.__getitem__)[:CUTS]
     found = []
     first, top, _, _ = piece.box
-    for left, right in pairwise([0, *middles, piece.width]):
+    for left, right in pairwise([0, *sorted(map(int, lowest)), piece.width]):
         if mask[:, left:right].any():
             a, b, c, d = bounds(mask[:, left:right])
             box = (first + left + a, top + b, first + left + c, top + d)
@@ -152,7 +149,5 @@ def _gap(one: Piece, other: Piece) -> int:
 def _surrounds(ring: Piece, digit: Piece) -> bool:
     """Whether there is space between a digit and what is around it on all four sides."""
     a, b = ring.box, digit.box
-    return (
-        min(b[0] - a[0], a[2] - b[2]) >= RING_SPACE * ring.width
-        and min(b[1] - a[1], a[3] - b[3]) >= RING_SPACE * ring.height
-    )
+    space = min(b[0] - a[0], b[1] - a[1], a[2] - b[2], a[3] - b[3])
+    return space >= RING_SPACE * max(ring.width, ring.height)

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from mnist_cnn.digits.components import bounds
 from mnist_cnn.digits.grey import WIDER_THAN_BYTES
-from mnist_cnn.digits.view import Array
+from mnist_cnn.digits.view import Array, resized
 
 SIDE, BOX = 28, 20  # pixels of MNIST's images, and of the square that the ink fits in
 HAIRLINE = 1.3  # pixels: 98 % of MNIST's strokes are wider; by as much are thinner ones widened,
@@ -46,10 +46,7 @@ def in_mnist_form(ink: Array) -> NDArray[np.uint8]:
 
 def _fitted(ink: Array) -> NDArray[np.uint8]:
     """Scaled so that the longer side is `BOX`, antialiased, the brightest pixel 255."""
-    height, width = ink.shape
-    scale = BOX / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    values = np.asarray(Image.fromarray(ink).resize(size, Image.Resampling.BICUBIC)).clip(0)
+    values = resized(ink, BOX, Image.Resampling.BICUBIC).clip(0)
     return np.asarray(np.round(values * (255 / values.max())), dtype=np.uint8)
 
 

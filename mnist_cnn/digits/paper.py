@@ -11,14 +11,13 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from mnist_cnn.digits.background import otsu
-from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink, Mask, touched
-from mnist_cnn.digits.view import Array, Box
+from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink, Mask, label_components, touched
+from mnist_cnn.digits.view import Array
 
 Corners = NDArray[np.float64]  # (4, 2), x and y: top left, top right, bottom right, bottom left
 DIAGONALS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])  # from the middle, in the same order
 
 # Sheets and frames.
-SHEETS = 200  # the largest components, at most, of which some may be sheets
 ALIKE = 0.7  # of the largest one's area, at least: of those beside it
 SHEET_SIDES = 1  # of the picture that a sheet may touch; a half in shadow touches three
 MIN_SHEET = 16  # pixels; less has no room for a digit, nor for `SHEET_EDGE` on both sides
@@ -45,17 +44,22 @@ def find_sheets(values: Array, ink: Ink) -> list[Corners]:
         values: (H, W) of the picture.
         ink: What in it is ink; a small card is, on a larger ground.
     """
-    bright, _ = ndimage.label(values > otsu(values), structure=EIGHT_CONNECTED)
+    bright = label_components(values, values > otsu(values))
     clearest = max(ink.components, key=lambda component: component.score)
     large = SHEET_SIDE * max(values.shape)
-    for labels in (bright, ink.labels):
-        inside = np.zeros(labels.shape, bool)  # of those found
+    for seen in (bright, ink):
+        inside = np.zeros(values.shape, bool)  # of those found
         found: list[Corners] = []
         least = 0.0
-        for number, box in _roomy(labels):
-            left, top, right, bottom = box
-            within = labels[top:bottom, left:right]
-            own = within == number
+        for piece in sorted(seen.components, key=lambda piece: -piece.width * piece.height):
+            if (
+                min(piece.width, piece.height) < MIN_SHEET
+                or touched(piece.box, values) > SHEET_SIDES
+            ):
+                continue
+            left, top, right, bottom = piece.box
+            within = seen.labels[top:bottom, left:right]
+            own = seen.mask(piece)
             filled = ndimage.binary_fill_holes(own)
             a_0 = own.sum() < SOLID * filled.sum() and not within[filled & ~own].any()
             known = inside[top:bottom, left:right]  # what is changed there is in `inside`
@@ -66,24 +70,13 @@ def find_sheets(values: Array, ink: Ink) -> list[Corners]:
                 found.append(np.add(corners, (left, top)))
                 known |= filled
                 least = max(least, ALIKE * filled.sum())
-        if not found or np.mean(labels[~inside] > 0) > SHEET_GROUND:
+        if not found or np.mean(seen.labels[~inside] > 0) > SHEET_GROUND:
             continue
         left, top, right, bottom = clearest.box
         one_is_large = min(np.ptp(found[0], axis=0)) >= large
         if one_is_large or (len(found) > 1 and inside[top:bottom, left:right].any()):
             return found
     return []
-
-
-def _roomy(labels: NDArray[np.int32]) -> list[tuple[int, Box]]:
-    """The numbers and boxes of components that may be sheets, the largest first."""
-    found = []
-    for number, (rows, columns) in enumerate(ndimage.find_objects(labels), start=1):
-        box = (columns.start, rows.start, columns.stop, rows.stop)
-        width, height = box[2] - box[0], box[3] - box[1]
-        if min(width, height) >= MIN_SHEET and touched(box, labels) <= SHEET_SIDES:
-            found.append((width * height, number, box))
-    return [(number, box) for _, number, box in sorted(found, reverse=True)[:SHEETS]]
 
 
 def _corners(filled: Mask, values: Array, large: float) -> Corners | None:
@@ -135,9 +128,10 @@ def without_lines(mask: Mask) -> Mask:
         reaches = m[:, :margin].any() and m[:, -margin:].any()
         if width < MIN_RULED_WIDTH or not reaches:
             continue
-        thin = m - opened(m, max(MIN_LINE_THICKNESS, round(LINE_THICKNESS * width)), axis=0)
+        thick = max(MIN_LINE_THICKNESS, round(LINE_THICKNESS * width))
+        thin = m - ndimage.grey_opening(m, (thick, 1))
         thin = ndimage.maximum_filter1d(thin, 3, axis=0)  # a line that rises is in steps
-        runs = opened(thin, max(1, width // LINE_RUN), axis=1) & m
+        runs = ndimage.grey_opening(thin, (1, max(1, width // LINE_RUN))) & m
         joined = ndimage.maximum_filter(runs, (5, width // LINE_GAP))  # two rows off: it may rise
         labels, _ = ndimage.label(joined, structure=EIGHT_CONNECTED)
         labels *= runs
@@ -147,9 +141,3 @@ def without_lines(mask: Mask) -> Mask:
                 m[line] = 0
         mask = (m.T if transposed else m) > 0
     return mask
-
-
-def opened(mask: NDArray[np.uint8], length: int, axis: int) -> NDArray[np.uint8]:
-    """The runs along an axis that are at least so long."""
-    eroded = ndimage.minimum_filter1d(mask, length, axis=axis)
-    return ndimage.maximum_filter1d(eroded, length, axis=axis, origin=-1 if length % 2 == 0 else 0)

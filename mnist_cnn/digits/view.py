@@ -24,12 +24,8 @@ class View(NamedTuple):
 
     def resized(self, side: int) -> View:
         """With a longer side of `side` pixels."""
-        height, width = self.values.shape
-        scale = side / max(height, width)
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        way = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
-        values = np.asarray(Image.fromarray(self.values).resize(size, way)).clip(0, 1)
-        return View(values, self.to_picture @ np.diag([width / size[0], height / size[1], 1]))
+        values = resized(self.values, side).clip(0, 1)
+        return View(values, self.to_picture @ scaling(values.shape, self.values.shape))
 
     def cropped(self, box: Box) -> View:
         """A part of it; what of the box is outside is left out."""
@@ -54,17 +50,35 @@ class View(NamedTuple):
 
     def in_picture(self, box: Box) -> Box:
         """The box of the picture that has a box of this view in it."""
-        left, top, right, bottom = box
-        corners = np.array([[x, y, 1] for x in (left, right) for y in (top, bottom)])
-        x, y, w = self.to_picture @ corners.T
-        x, y = x / w, y / w
-        return (round(x.min()), round(y.min()), round(x.max()), round(y.max()))
+        places = np.array([[x, y, 1] for x in box[::2] for y in box[1::2]]) @ self.to_picture.T
+        return around(np.round(places[:, :2] / places[:, 2:]))
+
+
+def around(places: Matrix) -> Box:
+    """The box around whole places, (N, 2), x and y."""
+    (left, top), (right, bottom) = places.min(axis=0), places.max(axis=0)
+    return int(left), int(top), int(right), int(bottom)
+
+
+def resized(values: Array, side: int, way: Image.Resampling | None = None) -> Array:
+    """Values with a longer side of `side` pixels; if no way is given, means where it is smaller."""
+    height, width = values.shape
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    way = way or (Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC)
+    return np.asarray(Image.fromarray(values).resize(size, way))
+
+
+def scaling(source: tuple[int, ...], target: tuple[int, ...]) -> Matrix:
+    """The (3, 3) matrix that takes places of a shape (H, W) to those of another."""
+    return np.diag([target[1] / source[1], target[0] / source[0], 1.0])
 
 
 def homography(source: Matrix, target: Matrix) -> Matrix:
     """The (3, 3) matrix that takes four places, (4, 2), to four others."""
-    rows, values = [], []
-    for (x, y), (u, v) in zip(source, target, strict=True):
-        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
-        values += [u, v]
-    return np.append(np.linalg.solve(np.array(rows, float), np.array(values)), 1).reshape(3, 3)
+    places = np.append(source, np.ones((4, 1)), axis=1)
+    none = np.zeros_like(places)
+    x, y = (-places * target[:, i : i + 1] for i in (0, 1))
+    equations = np.block([[places, none, x], [none, places, y]])
+    *others, last = np.linalg.svd(equations)[2][-1]
+    return np.array([*others, last]).reshape(3, 3) / last
