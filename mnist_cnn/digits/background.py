@@ -13,7 +13,7 @@ from mnist_cnn.digits.view import Array, resized
 
 SIDE = 56  # pixels of the longer side at which the background is estimated
 WINDOW = 0.4  # of the longer side: what is dark and wider is no stroke
-ALIKE = 1e-4  # values that differ by less are one class
+ALIKE = 1e-3  # values that differ by less are one class
 BINS = 128  # of a histogram; 8 bits have 256 values, so that few bins of a picture are empty
 
 

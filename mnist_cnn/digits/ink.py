@@ -6,7 +6,6 @@ Letters of the shapes: H and W pixels of the picture.
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from mnist_cnn.digits.background import estimate_background, otsu
 from mnist_cnn.digits.components import Ink, Mask, label_components, ring
@@ -23,7 +22,6 @@ MIN_CONTRAST = 0.03  # of the range from black to white; less is no ink
 MIN_SCORE = 0.05  # of a photograph's best piece; blank paper has 0.02, faint pencil 0.1
 WHOLE = 1.2  # times as clear must what is clear in a drawing be to do without the rest
 FAINT = 0.8  # of the threshold between two kinds of ink: the fainter ends of strokes are ink, too
-TABLE_EDGE = 7  # pixels, a square around each of what comes in from the border: its blurred edge
 
 
 def find_ink(values: Array) -> Ink:
@@ -67,8 +65,7 @@ def clear_ink(depth: Array) -> list[Ink]:
     outside = np.isin(ink.labels, ring(ink.labels)) & (ink.labels > 0)
     if not outside.any():
         return [ink]
-    inside = ndimage.maximum_filter(outside, TABLE_EDGE) == 0
-    return [ink, _deep(depth, tail & inside)]  # what comes in may be darker
+    return [ink, _deep(depth, tail & ~outside)]  # what comes in may be darker
 
 
 def _deep(depth: Array, tail: Mask) -> Ink:

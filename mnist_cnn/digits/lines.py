@@ -14,7 +14,6 @@ from itertools import pairwise
 from operator import or_
 
 import numpy as np
-from scipy import ndimage
 from scipy.signal import find_peaks
 
 from mnist_cnn.digits.components import Ink, Piece, bounds
@@ -82,21 +81,14 @@ def segments(line: list[Piece], ink: Ink) -> Iterator[tuple[int, int, Piece, int
         its two sides are cuts through ink.
     """
     far = CLOSE * max(piece.height for piece in line)
-    atoms: list[Piece] = []
-    cut_at: set[int] = set()  # the numbers of atoms before which ink is cut,
-    apart: set[int] = set()  # and of those that are too far from the last to belong to it
-    for piece in line:
-        if atoms and piece.box[0] - atoms[-1].box[2] > far:
-            apart.add(len(atoms))
-        sliced = slices(piece, ink)
-        cut_at.update(range(len(atoms) + 1, len(atoms) + len(sliced)))
-        atoms += sliced
+    atoms = [atom for piece in line for atom in slices(piece, ink)]
+    is_cut = [False, *(bool(one.labels & next_.labels) for one, next_ in pairwise(atoms)), False]
     for start, piece in enumerate(atoms):
-        for stop in range(start + 1, min(start + MAX_ATOMS, len(atoms)) + 1):
-            piece |= atoms[stop - 1]
-            yield start, stop, piece, len(cut_at & {start, stop})
-            if stop in apart:
+        for stop, atom in enumerate(atoms[start : start + MAX_ATOMS], start + 1):
+            if atom.box[0] - piece.box[2] > far:
                 break
+            piece |= atom
+            yield start, stop, piece, is_cut[start] + is_cut[stop]
 
 
 def slices(piece: Piece, ink: Ink) -> list[Piece]:
@@ -105,7 +97,7 @@ def slices(piece: Piece, ink: Ink) -> list[Piece]:
         return [piece]
     mask = ink.mask(piece)
     least = max(2, round(MIN_SLICE * piece.height))
-    profile = ndimage.uniform_filter1d(mask.sum(axis=0).astype(np.float64), 3)
+    profile = mask.sum(axis=0)
     valleys, _ = find_peaks(-profile[least:-least], distance=least / 2)
     lowest = sorted(valleys + least, key=profile.__getitem__)[:CUTS]
     found = []

@@ -33,9 +33,6 @@ def in_mnist_form(ink: Array) -> NDArray[np.uint8]:
     if ndimage.grey_opening(ink, (thin, thin), mode="constant").sum() < WIDER * ink.sum():
         ink = ndimage.grey_dilation(np.pad(ink, thin // 2), (thin, thin))
     fitted = _fitted(ink)
-    left, top, right, bottom = bounds(fitted > 0)
-    if max(right - left, bottom - top) < BOX:  # edges that are too faint to be seen: without them
-        fitted = _fitted(fitted[top:bottom, left:right].astype(np.float32))
     image = np.zeros((SIDE, SIDE), np.uint8)
     height, width = fitted.shape
     top, left = np.round(SIDE / 2 - _centre_of_mass(fitted)).astype(int)

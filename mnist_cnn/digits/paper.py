@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from mnist_cnn.digits.background import otsu
-from mnist_cnn.digits.components import EIGHT_CONNECTED, Ink, Mask, label_components, touched
+from mnist_cnn.digits.components import Ink, Mask, label_components, touched
 from mnist_cnn.digits.view import Array
 
 Corners = NDArray[np.float64]  # (4, 2), x and y: top left, top right, bottom right, bottom left
@@ -33,8 +33,10 @@ TICK = 5  # pixels: what is thinner is no part of it, such as the ticks of a plo
 MIN_RULED_WIDTH = 64  # pixels; in less, a line and a stroke are equally thin
 LINE_MARGIN = 0.05  # a line goes on to either side of the picture, if not to its last pixel
 LINE_THICKNESS, MIN_LINE_THICKNESS = 0.035, 4  # a line is thinner; the latter in pixels
-LINE_RUN = 5  # 1/5 of the width: a line's pieces between crossing strokes are longer
-LINE_GAP = 3  # 1/3 of the width: pieces of a line may be so far apart, where a digit covers it
+LINE_RISE = 20  # 1/20 of the width, at most, up or down
+LINE_FULL = 0.9  # of it, at least, is ink
+LINE_OWN = 0.3  # of it, at least, is thin
+LINE_PLACES = 32  # are looked at
 
 
 def find_sheets(values: Array, ink: Ink) -> list[Corners]:
@@ -52,10 +54,8 @@ def find_sheets(values: Array, ink: Ink) -> list[Corners]:
         found: list[Corners] = []
         least = 0.0
         for piece in sorted(seen.components, key=lambda piece: -piece.width * piece.height):
-            if (
-                min(piece.width, piece.height) < MIN_SHEET
-                or touched(piece.box, values) > SHEET_SIDES
-            ):
+            side, sides = min(piece.width, piece.height), touched(piece.box, values)
+            if side < MIN_SHEET or sides > SHEET_SIDES:
                 continue
             left, top, right, bottom = piece.box
             within = seen.labels[top:bottom, left:right]
@@ -91,10 +91,8 @@ def _corners(filled: Mask, values: Array, large: float) -> Corners | None:
     if not solid.any():
         return None
     corners = quadrilateral(solid)
-    edges = np.roll(corners, -1, axis=0) - corners
-    turns = np.linalg.det(np.stack([edges, np.roll(edges, -1, axis=0)], axis=1))
-    side = min(np.linalg.norm(edges, axis=1))
-    if side < MIN_SHEET or min(turns) < max(turns) / 10:  # no perspective makes nearly a triangle
+    side = min(np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1))
+    if side < MIN_SHEET:
         return None
     drawn = Image.new("1", filled.shape[::-1])
     ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
@@ -117,27 +115,29 @@ def quadrilateral(mask: Mask) -> Corners:
 
 
 def without_lines(mask: Mask) -> Mask:
-    """Take out thin straight lines across the picture, as ruled paper has.
+    """Take out thin straight lines across the picture, as ruled or checked paper has."""
+    return _without_level_lines(_without_level_lines(mask).T).T
 
-    A line may rise by 1 in 20. It reaches both sides of the picture: a digit's stroke does not.
-    """
-    for transposed in (False, True):
-        m = (mask.T if transposed else mask).astype(np.uint8)
-        width = m.shape[1]
-        margin = 1 + int(LINE_MARGIN * width)
-        reaches = m[:, :margin].any() and m[:, -margin:].any()
-        if width < MIN_RULED_WIDTH or not reaches:
-            continue
-        thick = max(MIN_LINE_THICKNESS, round(LINE_THICKNESS * width))
-        thin = m - ndimage.grey_opening(m, (thick, 1))
-        thin = ndimage.maximum_filter1d(thin, 3, axis=0)  # a line that rises is in steps
-        runs = ndimage.grey_opening(thin, (1, max(1, width // LINE_RUN))) & m
-        joined = ndimage.maximum_filter(runs, (5, width // LINE_GAP))  # two rows off: it may rise
-        labels, _ = ndimage.label(joined, structure=EIGHT_CONNECTED)
-        labels *= runs
-        for number, box in enumerate(ndimage.find_objects(labels), start=1):
-            if box and max(box[1].start, width - box[1].stop) < margin:
-                line = ndimage.maximum_filter1d(labels == number, 3, axis=0)  # and its edges
-                m[line] = 0
-        mask = (m.T if transposed else m) > 0
-    return mask
+
+def _without_level_lines(mask: Mask) -> Mask:
+    """All of a line is ink, from side to side: its own, or a digit's that is written on it."""
+    width = mask.shape[1]
+    thick = max(MIN_LINE_THICKNESS, round(LINE_THICKNESS * width))
+    thin = mask & ~ndimage.grey_opening(mask, (thick, 1))
+    margin, most = int(LINE_MARGIN * width), width // LINE_RISE
+    places = np.linspace(margin, width - 1 - margin, LINE_PLACES).astype(int)
+    if width < MIN_RULED_WIDTH or np.mean(thin[:, places].any(axis=0)) < LINE_OWN:
+        return mask
+    columns = np.arange(width)
+    beyond = ((2 * most, 2 * most), (0, 0))  # above and below it may go on, too
+    near = ndimage.maximum_filter1d(1 * mask + thin, 3, axis=0)  # a line that rises is in steps
+    near = np.pad(near, beyond, constant_values=1)
+    lines = np.zeros(near.shape, bool)
+    starts = most + np.flatnonzero(near[most:-most, places[0]])[:, np.newaxis]
+    for rise in range(-most, most + 1):
+        rows = rise * columns // width
+        inked = near[starts + rows[places], places]
+        full = (np.mean(inked > 0, axis=1) >= LINE_FULL) & (np.mean(inked > 1, axis=1) >= LINE_OWN)
+        lines[starts[full] + rows, columns] = True
+    lines = lines[2 * most : -2 * most]
+    return mask & ~(thin & ndimage.maximum_filter1d(lines, 3, axis=0))
