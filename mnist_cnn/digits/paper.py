@@ -46,10 +46,11 @@ def find_sheets(values: Array, ink: Ink) -> list[Corners]:
         values: (H, W) of the picture.
         ink: What in it is ink; a small card is, on a larger ground.
     """
-    bright = label_components(values, values > otsu(values))
+    light = values > otsu(values)
+    bright, dark = label_components(values, light), label_components(values, ~light)
     clearest = max(ink.components, key=lambda component: component.score)
     large = SHEET_SIDE * max(values.shape)
-    for seen in (bright, ink):
+    for seen in (bright, ink, dark):
         inside = np.zeros(values.shape, bool)  # of those found
         found: list[Corners] = []
         least = 0.0
