@@ -62,9 +62,12 @@ def find_sheets(values: Array, ink: Ink) -> list[Corners]:
             within = seen.labels[top:bottom, left:right]
             own = seen.mask(piece)
             filled = ndimage.binary_fill_holes(own)
-            a_0 = own.sum() < SOLID * filled.sum() and not within[filled & ~own].any()
+            if own.sum() < SOLID * filled.sum():
+                filled &= ~own
+                if not within[filled].any():
+                    continue
             known = inside[top:bottom, left:right]  # what is changed there is in `inside`
-            if a_0 or filled.sum() < least or (known & filled).any():
+            if filled.sum() < least or (known & filled).any():
                 continue
             corners = _corners(filled, values[top:bottom, left:right], large)
             if corners is not None:
