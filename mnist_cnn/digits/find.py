@@ -31,7 +31,7 @@ PAGE_SIDE = 1600  # at most, where there are many digits
 TINY = 36  # pixels of the longer side: what has less is made twice as large: strokes get edges
 LOOKS = 4  # how often a picture is looked at closer
 SMALL = 3  # 1/3 of WORK_SIDE: a digit that is smaller is looked at closer,
-CLOSER = 1.5  # if the picture has more than so many times as many pixels a side
+CLOSER = 1.5  # if it gets more than so many times as large
 SOFT = 1  # pixel around a piece is its blurred edge, but beyond a cut is what it was cut from
 FULL_INK = 70  # percentile of the depth of a digit's ink that becomes 1: the middle of its strokes
 
@@ -131,7 +131,7 @@ def nearer(view: View, seen: View, ink: Ink, pieces: list[Piece]) -> list[list[t
     """
     scale = max(view.values.shape) / max(seen.values.shape)
     size = float(np.median([max(piece.width, piece.height) for piece in pieces]))
-    if scale > CLOSER and size < WORK_SIDE / SMALL:  # first: from afar titles touch panels
+    if min(scale, WORK_SIDE / SMALL / size) > CLOSER:  # first: from afar titles touch panels
         near = np.array(reduce(or_, clear(ink)).box)  # a circle would be cut to arcs
         margin = size / 2 + 1  # shows some background
         left, top, right, bottom = np.round(scale * (near + margin * np.array([-1, -1, 1, 1])))

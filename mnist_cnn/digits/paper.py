@@ -77,8 +77,7 @@ def find_sheets(values: Array, ink: Ink) -> list[Corners]:
         if not found or np.mean(seen.labels[~inside] > 0) > SHEET_GROUND:
             continue
         left, top, right, bottom = clearest.box
-        one_is_large = min(np.ptp(found[0], axis=0)) >= large
-        if one_is_large or (len(found) > 1 and inside[top:bottom, left:right].any()):
+        if min(np.ptp(found[0], axis=0)) >= large or inside[top:bottom, left:right].any():
             return found
     return []
 

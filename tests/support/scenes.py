@@ -274,6 +274,28 @@ def black_lines(ink: Array, rng: Random) -> Image.Image:
     return drawn(np.maximum(ink, ruled(ink.shape, rng, rng.uniform(50, 90))))
 
 
+def on_black_checks(ink: Array, rng: Random) -> Image.Image:
+    """Checks as black as the ink, with the digit near a side, so that a line's one end is short."""
+    across = np.flatnonzero(ink.any(axis=0))
+    aside = (10 - across[0], ink.shape[1] - 10 - across[-1])[int(rng.integers(2))]
+    ink = np.roll(ink, aside, axis=1)
+    return drawn(np.maximum(ink, ruled(ink.shape, rng, rng.uniform(40, 70), checked=True)))
+
+
+def in_boxes(ink: Array, rng: Random) -> Image.Image:
+    """A form with a box for each digit."""
+    edges = np.flatnonzero(np.diff(np.pad(ink.any(axis=0), 1).astype(int))).reshape(-1, 2)
+    line, space = int(rng.integers(2, 7)), int(rng.integers(20, 40))
+    width = 2 * space + max(right - left for left, right in edges)
+    boxes = []
+    for left, right in edges:
+        digit = np.zeros((ink.shape[0], width))
+        digit[:, (width - right + left) // 2 :][:, : right - left] = ink[:, left:right]
+        digit[:line], digit[-line:], digit[:, :line], digit[:, -line:] = 1, 1, 1, 1
+        boxes.append(np.pad(digit, space))
+    return drawn(np.hstack(boxes))
+
+
 def in_frame(ink: Array, rng: Random) -> Image.Image:
     """A form with a box for the digit."""
     framed = ink.copy()
@@ -330,7 +352,7 @@ def screenshot(ink: Array, rng: Random) -> Image.Image:
     for left in range(20, width - 60, 110):
         draw.rectangle((left, height + 68, left + 90, height + 98), "gainsboro", "gray")
         draw.text((left + 20, height + 77), "Button", fill="black")
-    window.paste(drawn(ink), (20, 50))
+    window.paste(drawn(ink if rng.random() < 0.5 else 1 - ink), (20, 50))
     draw.rectangle((19, 49, width + 20, height + 50), outline="gray")
     return window
 
@@ -377,6 +399,7 @@ ROWS: dict[str, tuple[float, Scene]] = {
     "1 bit": (PEN, lambda ink, rng: Image.fromarray(ink < 0.5)),
     "with a frame": (PEN, in_frame),
     "on black ruled lines": (PEN, black_lines),
+    "felt pen on black checks, near a side": (0.12, on_black_checks),
     "photograph": (PEN, photographed),
     "photograph, thin pen": (0.03, photographed),
     "photograph, half in shadow": (PEN, with_shadow),
@@ -413,6 +436,7 @@ NUMBERS: dict[str, tuple[int, Scene]] = {
     "four digits": (4, lambda ink, rng: drawn(ink)),
     "ten digits": (10, lambda ink, rng: drawn(ink)),
     "four digits, photograph": (4, photographed),
+    "five digits, each in a box": (5, in_boxes),
 }
 
 
