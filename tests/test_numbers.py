@@ -301,6 +301,58 @@ def plotted(
     return picture
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        "felt pen on black checks, near a side",
+        "five digits, each in a box",
+        "screenshot of a drawing program",
+    ],
+)
+def test_paper_forms_and_programs(reader: Reader, row: str) -> None:
+    assert scenes.share_right(scenes.pictures(row, 20, seed=3), reader) == 1.0
+
+
+@pytest.mark.parametrize("rise", [-17, -11, 6, 17])
+def test_ruled_lines_that_rise_are_taken_out(
+    reader: Reader, ink: dict[int, Image.Image], rise: int
+) -> None:
+    for digit in (2, 4, 7):
+        picture, _ = written(ink, [(digit, (20, 90))], (400, 300), times=7)
+        for top in range(-20, 320, 45):
+            ImageDraw.Draw(picture).line((0, top, 400, top - rise), fill=90, width=3)
+        assert read(reader, picture).number == str(digit)
+
+
+def test_a_dark_canvas_of_a_window_is_a_sheet(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    for digit in (0, 2, 3, 4, 7):
+        window = Image.new("RGB", (380, 420), "lemonchiffon")
+        draw = ImageDraw.Draw(window)
+        draw.rectangle((0, 0, 380, 55), "hotpink")
+        for left in range(10, 330, 80):
+            draw.rectangle((left, 385, left + 60, 410), "rosybrown", "gray")
+        draw.rectangle((15, 70, 365, 360), "black")
+        window.paste("white", (220, 190), ink[digit].resize([7 * n for n in ink[digit].size]))
+        assert read(reader, window).number == str(digit)
+
+
+def test_a_digit_in_two_frames_is_one(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    picture, _ = written(ink, [(5, (90, 90))], (240, 260), times=4)
+    for margin in (20, 32):
+        box = (margin, margin, 240 - margin, 260 - margin)
+        ImageDraw.Draw(picture).rectangle(box, outline=0, width=3)
+    assert read(reader, picture).number == "5"
+
+
+def test_a_wide_table_of_one_row_is_a_sheet(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    digits = [7, 2, 1, 0, 4, 9, 5]
+    picture, _ = written(ink, [(d, (55 + 90 * i, 50)) for i, d in enumerate(digits)], (710, 160))
+    draw = ImageDraw.Draw(picture)
+    for i in range(7):
+        draw.rectangle((40 + 90 * i, 35, 130 + 90 * i, 125), outline=0, width=2)
+    assert read(reader, picture).number == "7210495"
+
+
 @pytest.mark.parametrize("colours", [("black", "white", "black"), ("white", "black", "black")])
 def test_panels_of_a_plot_are_read_in_their_order_without_its_titles(
     reader: Reader, ink: dict[int, Image.Image], colours: tuple[str, str, str]

@@ -21,7 +21,7 @@ DIAGONALS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])  # from the middle, i
 ALIKE = 0.7  # of the largest one's area, at least: of those beside it
 SHEET_SIDES = 1  # of the picture that a sheet may touch; a half in shadow touches three
 MIN_SHEET = 16  # pixels; less has no room for a digit, nor for `SHEET_EDGE` on both sides
-SOLID = 0.65  # of it, holes filled; what has less is a frame, or, with nothing in it, a 0
+SOLID = 0.65  # of it, holes filled; what has less is a frame
 SHEET_SIDE = 0.2  # of the picture's longer side; what is smaller may be a thick stroke
 ON_IT = 0.25  # of the range from black to white, at least: how much what is on it differs
 SHEET_FIT = 0.85  # intersection over union, at least, of it and of its quadrilateral
@@ -34,9 +34,9 @@ MIN_RULED_WIDTH = 64  # pixels; in less, a line and a stroke are equally thin
 LINE_MARGIN = 0.05  # a line goes on to either side of the picture, if not to its last pixel
 LINE_THICKNESS, MIN_LINE_THICKNESS = 0.035, 4  # a line is thinner; the latter in pixels
 LINE_RISE = 20  # 1/20 of the width, at most, up or down
-LINE_FULL = 0.9  # of it, at least, is ink
-LINE_OWN = 0.3  # of it, at least, is thin
-LINE_PLACES = 32  # are looked at
+LINE_FULL = 0.9  # of it, at least, is ink, its own or a digit's
+LINE_OWN = 0.3  # of it, at least, is its own
+LINE_PLACES = 32  # of it are looked at
 
 
 def find_sheets(values: Array, ink: Ink) -> list[Corners]:
@@ -59,13 +59,10 @@ def find_sheets(values: Array, ink: Ink) -> list[Corners]:
             if side < MIN_SHEET or sides > SHEET_SIDES:
                 continue
             left, top, right, bottom = piece.box
-            within = seen.labels[top:bottom, left:right]
             own = seen.mask(piece)
             filled = ndimage.binary_fill_holes(own)
             if own.sum() < SOLID * filled.sum():
-                filled &= ~own
-                if not within[filled].any():
-                    continue
+                filled &= ~own  # within a frame's inner edge
             known = inside[top:bottom, left:right]  # what is changed there is in `inside`
             if filled.sum() < least or (known & filled).any():
                 continue
