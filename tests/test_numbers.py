@@ -115,7 +115,7 @@ def test_a_page_of_a_hundred_digits_is_a_list_with_boxes(
 
 
 def test_boxes_are_those_of_the_file(reader: Reader, ink: dict[int, Image.Image]) -> None:
-    """Also where a large JPEG is decoded at half its size, or turned upright."""
+    """Also where a large JPEG is turned upright."""
     places = [(4, (900, 1400)), (2, (2300, 1500))]
     picture, boxes = written(ink, places, (4000, 3200), times=40)
     exif = Image.Exif()

@@ -17,7 +17,7 @@ from mnist_cnn.digits.view import Array, Box
 Mask = NDArray[np.bool_]
 
 EIGHT_CONNECTED = np.ones((3, 3), bool)  # neighbours that connect pixels: strokes may be diagonal
-MAX_COMPONENTS = 400  # the largest: dust may leave thousands
+MAX_COMPONENTS = 400  # the largest are looked at: dust may leave thousands
 MIN_AREA = 3  # pixels; less is dust
 BORDER = 0.7  # of the score is left for each side of the picture that a piece touches
 

@@ -74,7 +74,7 @@ def _decode(file: BinaryIO, max_pixels: int) -> list[Image.Image]:
             pixels += page.width * page.height
             if pixels > max_pixels:
                 raise PictureError(f"is larger than {max_pixels} pixels")
-            pages.append(ImageOps.exif_transpose(page.copy()))
+            pages.append(ImageOps.exif_transpose(page))
             if picture.format != "TIFF":
                 break
     return pages

@@ -98,8 +98,9 @@ def slices(piece: Piece, ink: Ink) -> list[Piece]:
     mask = ink.mask(piece)
     least = max(2, round(MIN_SLICE * piece.height))
     profile = mask.sum(axis=0)
-    valleys, _ = find_peaks(-profile[least:-least], distance=least / 2)
-    lowest = sorted(valleys + least, key=profile.__getitem__)[:CUTS]
+    valleys, _ = find_peaks(-profile, distance=least / 2)
+    valleys = valleys[(valleys >= least) & (valleys < piece.width - least)]
+    lowest = sorted(valleys, key=profile.__getitem__)[:CUTS]
     found = []
     first, top, _, _ = piece.box
     for left, right in pairwise([0, *sorted(map(int, lowest)), piece.width]):
@@ -141,5 +142,5 @@ def _gap(one: Piece, other: Piece) -> int:
 def _surrounds(ring: Piece, digit: Piece) -> bool:
     """Whether there is space between a digit and what is around it on all four sides."""
     a, b = ring.box, digit.box
-    space = min(b[0] - a[0], b[1] - a[1], a[2] - b[2], a[3] - b[3])
-    return space >= RING_SPACE * max(ring.width, ring.height)
+    across, down = min(b[0] - a[0], a[2] - b[2]), min(b[1] - a[1], a[3] - b[3])
+    return across >= RING_SPACE * ring.width and down >= RING_SPACE * ring.height

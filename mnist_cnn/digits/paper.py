@@ -56,20 +56,22 @@ def find_sheets(values: Array, ink: Ink) -> list[Corners]:
         least = 0.0
         for piece in sorted(seen.components, key=lambda piece: -piece.width * piece.height):
             side, sides = min(piece.width, piece.height), touched(piece.box, values)
-            if side < MIN_SHEET or sides > SHEET_SIDES:
+            if side < MIN_SHEET or sides > SHEET_SIDES or piece.width * piece.height < least:
                 continue
             left, top, right, bottom = piece.box
             own = seen.mask(piece)
             filled = ndimage.binary_fill_holes(own)
             if own.sum() < SOLID * filled.sum():
                 filled &= ~own  # within a frame's inner edge
+                if not seen.labels[top:bottom, left:right][filled].any():  # it is a 0
+                    continue
             known = inside[top:bottom, left:right]  # what is changed there is in `inside`
             if filled.sum() < least or (known & filled).any():
                 continue
             corners = _corners(filled, values[top:bottom, left:right], large)
             if corners is not None:
                 found.append(np.add(corners, (left, top)))
-                known |= filled
+                known |= filled | own
                 least = max(least, ALIKE * filled.sum())
         if not found or np.mean(seen.labels[~inside] > 0) > SHEET_GROUND:
             continue
@@ -91,8 +93,10 @@ def _corners(filled: Mask, values: Array, large: float) -> Corners | None:
     if not solid.any():
         return None
     corners = quadrilateral(solid)
-    side = min(np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1))
-    if side < MIN_SHEET:
+    edges = np.roll(corners, -1, axis=0) - corners
+    turns = np.linalg.det(np.stack([edges, np.roll(edges, -1, axis=0)], axis=1))
+    side = min(np.linalg.norm(edges, axis=1))
+    if side < MIN_SHEET or min(turns) < max(turns) / 10:  # no perspective makes nearly a triangle
         return None
     drawn = Image.new("1", filled.shape[::-1])
     ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
@@ -131,13 +135,16 @@ def _without_level_lines(mask: Mask) -> Mask:
     columns = np.arange(width)
     beyond = ((2 * most, 2 * most), (0, 0))  # above and below it may go on, too
     near = ndimage.maximum_filter1d(1 * mask + thin, 3, axis=0)  # a line that rises is in steps
-    near = np.pad(near, beyond, constant_values=1)
+    near = np.pad(near, beyond, constant_values=3)
     lines = np.zeros(near.shape, bool)
     starts = most + np.flatnonzero(near[most:-most, places[0]])[:, np.newaxis]
     for rise in range(-most, most + 1):
         rows = rise * columns // width
         inked = near[starts + rows[places], places]
-        full = (np.mean(inked > 0, axis=1) >= LINE_FULL) & (np.mean(inked > 1, axis=1) >= LINE_OWN)
+        full = (np.mean(inked > 0, axis=1) >= LINE_FULL) & (np.mean(inked == 2, axis=1) >= LINE_OWN)
+        full &= np.all(inked[:, [0, -1]] > 0, axis=1)
+        whole = full & np.all(inked < 3, axis=1)
+        full = full if whole.any() else whole  # what leaves the picture is parallel to others
         lines[starts[full] + rows, columns] = True
     lines = lines[2 * most : -2 * most]
     return mask & ~(thin & ndimage.maximum_filter1d(lines, 3, axis=0))
