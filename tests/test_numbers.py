@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 from mnist_cnn.checkpoints.classifier import load_classifier
 from mnist_cnn.checkpoints.files import BUNDLED
@@ -322,6 +322,42 @@ def test_ruled_lines_that_rise_are_taken_out(
         for top in range(-20, 320, 45):
             ImageDraw.Draw(picture).line((0, top, 400, top - rise), fill=90, width=3)
         assert read(reader, picture).number == str(digit)
+
+
+def test_a_stroke_that_ends_before_the_side_is_no_line() -> None:
+    picture = Image.new("L", (224, 224), 255)
+    ImageDraw.Draw(picture).rectangle((108, 8, 112, 198), fill=0)
+    for turned in (picture, picture.rotate(180), picture.rotate(90)):
+        assert len(find_digits(turned)) == 1  # it raises where no ink is left
+
+
+def test_a_bar_along_the_side_keeps_its_corner() -> None:
+    mask = np.zeros((224, 224), bool)
+    mask[1:8, 4:150] = mask[1:200, 4:13] = True  # of a 5, say
+    assert np.array_equal(paper.without_lines(mask), mask)
+
+
+def test_an_oval_around_a_number_is_left_out(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    digits = [(digit, (80 + 50 * at, 30)) for at, digit in enumerate([3, 8, 0])]
+    picture, _ = written(ink, digits, (300, 100), times=2)
+    ImageDraw.Draw(picture).ellipse((15, 17, 285, 83), outline=0, width=3)
+    assert read(reader, picture).number == "380"
+
+
+def test_a_0_with_corners_is_no_frame() -> None:
+    picture = Image.new("L", (300, 400), 0)
+    ImageDraw.Draw(picture).rectangle((60, 50, 240, 350), outline=255, width=36)
+    seen = find_digits(picture.filter(ImageFilter.GaussianBlur(3)))
+    assert np.abs(np.subtract(seen[0].box, (60, 50, 240, 350))).max() <= 10
+
+
+def test_a_digit_in_what_is_nearly_a_triangle(reader: Reader, ink: dict[int, Image.Image]) -> None:
+    picture = Image.new("L", (220, 220), 60)
+    ImageDraw.Draw(picture).polygon([(62, 62), (158, 62), (111, 111), (62, 158)], fill=240)
+    picture.paste(0, (72, 74), ink[1].resize((12, 36)))
+    for digit in read(reader, picture).digits:
+        assert min(digit.box) >= 0
+        assert max(digit.box) <= 220
 
 
 def test_a_dark_canvas_of_a_window_is_a_sheet(reader: Reader, ink: dict[int, Image.Image]) -> None:
