@@ -60,15 +60,15 @@ class Ink(NamedTuple):
         return np.isin(self.labels[top:bottom, left:right], list(piece.labels))
 
 
-def label_components(depth: Array, mask: Mask) -> Ink:
-    """Cut a mask of what could be ink into connected components."""
+def label_components(depth: Array, mask: Mask, least: int = MIN_AREA) -> Ink:
+    """Cut a mask of what could be ink into connected components of so many pixels at least."""
     labels, _ = ndimage.label(mask, structure=EIGHT_CONNECTED)
     areas = np.bincount(labels.ravel())
-    labels[areas[labels] < MIN_AREA] = 0
+    labels[areas[labels] < least] = 0
     places = ndimage.find_objects(labels)
     components = []
     by_size = np.argsort(-areas[1:])[:MAX_COMPONENTS] + 1
-    for number in by_size[areas[by_size] >= MIN_AREA]:
+    for number in by_size[areas[by_size] >= least]:
         rows, columns = places[number - 1]
         box = (columns.start, rows.start, columns.stop, rows.stop)
         contrast = depth[rows, columns][labels[rows, columns] == number].mean()

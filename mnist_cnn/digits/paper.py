@@ -47,7 +47,7 @@ def find_sheets(values: Array, ink: Ink) -> list[Corners]:
         ink: What in it is ink; a small card is, on a larger ground.
     """
     light = values > otsu(values)
-    bright, dark = label_components(values, light), label_components(values, ~light)
+    bright, dark = (label_components(values, mask, MIN_SHEET) for mask in (light, ~light))
     clearest = max(ink.components, key=lambda component: component.score)
     large = SHEET_SIDE * max(values.shape)
     for seen in (bright, ink, dark):
@@ -126,12 +126,12 @@ def without_lines(mask: Mask) -> Mask:
 def _without_level_lines(mask: Mask) -> Mask:
     """All of a line is ink, from side to side: its own, or a digit's that is written on it."""
     width = mask.shape[1]
-    thick = max(MIN_LINE_THICKNESS, round(LINE_THICKNESS * width))
-    thin = mask & ~ndimage.grey_opening(mask, (thick, 1))
     margin, most = int(LINE_MARGIN * width), width // LINE_RISE
     places = np.linspace(margin, width - 1 - margin, LINE_PLACES).astype(int)
-    if width < MIN_RULED_WIDTH or np.mean(thin[:, places].any(axis=0)) < LINE_OWN:
+    if width < MIN_RULED_WIDTH or not mask[:, places[[0, -1]]].any(axis=0).all():
         return mask
+    thick = max(MIN_LINE_THICKNESS, round(LINE_THICKNESS * width))
+    thin = mask & ~ndimage.grey_opening(mask, (thick, 1))
     columns = np.arange(width)
     beyond = ((2 * most, 2 * most), (0, 0))  # above and below it may go on, too
     near = ndimage.maximum_filter1d(1 * mask + thin, 3, axis=0)  # a line that rises is in steps
