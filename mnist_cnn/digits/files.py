@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mnist_cnn.digits.decode import PictureError, open_pictures
-from mnist_cnn.digits.find import Candidate, find_digits
+from mnist_cnn.digits.find import Candidate, find_digits, with_images
 from mnist_cnn.processes import mapped
 
 
@@ -39,8 +39,8 @@ def read_file(file: str) -> list[Page]:
     pages = []
     for number, picture in enumerate(pictures, start=1):
         page = Page(file, number, len(pictures))
-        try:
-            pages.append(page._replace(candidates=find_digits(picture)))
+        try:  # with images: here several processes make them
+            pages.append(page._replace(candidates=with_images(find_digits(picture))))
         except PictureError as error:
             pages.append(page._replace(failure=str(error)))
     return pages

@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from operator import or_
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,10 +44,15 @@ class Candidate:
     line: int
     start: int  # the first of its atoms, counted in its line
     stop: int  # after the last
-    image: NDArray[np.uint8]  # (28, 28), ink bright on dark
+    ink: NDArray[Any]  # (h, w) float32 in [0, 1], cropped; or uint8, an `image` already
     box: Box  # left, top, right, bottom in the picture, as it came
     likely: float  # how much like a digit's ink it is, by its contrast, size and place
     cuts: int = 0  # how many of its two sides are cuts through ink
+
+    @cached_property
+    def image(self) -> NDArray[np.uint8]:
+        """(28, 28), ink bright on dark. Made when it is asked for: most cuts never are."""
+        return self.ink if self.ink.dtype == np.uint8 else in_mnist_form(self.ink)
 
 
 def find_digits(picture: Image.Image) -> list[Candidate]:
@@ -70,6 +76,11 @@ def find_digits(picture: Image.Image) -> list[Candidate]:
     atoms = max((candidate.stop for candidate in parts), default=1)
     everything = Candidate(0, 0, atoms, whole, (0, 0, *picture.size), 1.0)
     return [everything, *(part for part in parts if part.stop - part.start < atoms)]
+
+
+def with_images(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The same, with the images that are surely asked for made: those of what is not cut."""
+    return [c if c.cuts else replace(c, ink=c.image) for c in candidates]
 
 
 def likeliest(candidates: Sequence[Candidate]) -> Candidate:
@@ -111,9 +122,8 @@ def look(view: View, side: int = WORK_SIDE, looks: int = LOOKS) -> list[Candidat
     found = []
     for number, line in enumerate(find_lines(pieces)):
         for start, stop, piece, cuts in segments(line, ink):
-            image = in_mnist_form(cut_out(piece, ink, 0 if cuts else SOFT))
-            box = seen.in_picture(piece.box)
-            found.append(Candidate(number, start, stop, image, box, piece.score, cuts))
+            strokes, box = cut_out(piece, ink, 0 if cuts else SOFT), seen.in_picture(piece.box)
+            found.append(Candidate(number, start, stop, strokes, box, piece.score, cuts))
     return found
 
 

@@ -22,7 +22,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import ClientDisconnect
 
 from mnist_cnn.digits.decode import PictureError, open_pictures
-from mnist_cnn.digits.find import Candidate, find_digits
+from mnist_cnn.digits.find import Candidate, find_digits, with_images
 from mnist_cnn.digits.mnist_form import SIDE
 
 logger = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def _are_lists(values: list[Any]) -> bool:
 
 def _candidates_of(content: bytes, max_pixels: int) -> list[Candidate]:
     try:
-        return find_digits(open_pictures(content, max_pixels)[0])
+        return with_images(find_digits(open_pictures(content, max_pixels)[0]))
     except PictureError as error:
         raise HTTPException(422, f"the image {error}") from None
     except Exception as error:  # no picture may do this: ours to mend, and its sender's to know
