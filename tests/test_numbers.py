@@ -337,27 +337,11 @@ def test_a_bar_along_the_side_keeps_its_corner() -> None:
     assert np.array_equal(paper.without_lines(mask), mask)
 
 
-def test_an_oval_around_a_number_is_left_out(reader: Reader, ink: dict[int, Image.Image]) -> None:
-    digits = [(digit, (80 + 50 * at, 30)) for at, digit in enumerate([3, 8, 0])]
-    picture, _ = written(ink, digits, (300, 100), times=2)
-    ImageDraw.Draw(picture).ellipse((15, 17, 285, 83), outline=0, width=3)
-    assert read(reader, picture).number == "380"
-
-
 def test_a_0_with_corners_is_no_frame() -> None:
     picture = Image.new("L", (300, 400), 0)
     ImageDraw.Draw(picture).rectangle((60, 50, 240, 350), outline=255, width=36)
     seen = find_digits(picture.filter(ImageFilter.GaussianBlur(3)))
     assert np.abs(np.subtract(seen[0].box, (60, 50, 240, 350))).max() <= 10
-
-
-def test_a_digit_in_what_is_nearly_a_triangle(reader: Reader, ink: dict[int, Image.Image]) -> None:
-    picture = Image.new("L", (220, 220), 60)
-    ImageDraw.Draw(picture).polygon([(62, 62), (158, 62), (111, 111), (62, 158)], fill=240)
-    picture.paste(0, (72, 74), ink[1].resize((12, 36)))
-    for digit in read(reader, picture).digits:
-        assert min(digit.box) >= 0
-        assert max(digit.box) <= 220
 
 
 def test_a_dark_canvas_of_a_window_is_a_sheet(reader: Reader, ink: dict[int, Image.Image]) -> None:

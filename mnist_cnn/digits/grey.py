@@ -33,8 +33,8 @@ def grey(picture: Image.Image) -> Array:
         return values / (1 if top <= 1 else 2 ** np.ceil(np.log2(top + 1)) - 1)
     if picture.mode in ("L", "RGB") and not picture.has_transparency_data:
         picture = picture.reduce(-(-max(picture.size) // LARGE))  # before it has four channels
-    if picture.mode == "L" and not picture.has_transparency_data:
-        return np.divide(np.asarray(picture), 255, dtype=np.float32)
+        if picture.mode == "L":
+            return np.divide(np.asarray(picture), 255, dtype=np.float32)
     plain = {"La": "LA"}.get(picture.mode, picture.mode)  # Pillow asks for a detour
     reduced = picture.convert(plain).convert("RGBA").reduce(-(-max(picture.size) // LARGE))
     rgba = np.divide(np.asarray(reduced), 255, dtype=np.float32)

@@ -93,10 +93,8 @@ def _corners(filled: Mask, values: Array, large: float) -> Corners | None:
     if not solid.any():
         return None
     corners = quadrilateral(solid)
-    edges = np.roll(corners, -1, axis=0) - corners
-    turns = np.linalg.det(np.stack([edges, np.roll(edges, -1, axis=0)], axis=1))
-    side = min(np.linalg.norm(edges, axis=1))
-    if side < MIN_SHEET or min(turns) < max(turns) / 10:  # no perspective makes nearly a triangle
+    side = min(np.linalg.norm(np.roll(corners, -1, axis=0) - corners, axis=1))
+    if side < MIN_SHEET:
         return None
     drawn = Image.new("1", filled.shape[::-1])
     ImageDraw.Draw(drawn).polygon(corners.ravel().tolist(), fill=1)
